@@ -199,7 +199,11 @@ class RequestsTransport:
             finally:
                 self._lookups.release()
 
-        threading.Thread(target=look_up, name="resthooks-lookup", daemon=True).start()
+        try:
+            threading.Thread(target=look_up, name="resthooks-lookup", daemon=True).start()
+        except RuntimeError:  # the system gives no more threads
+            self._lookups.release()
+            raise
         done = threading.Event()
         outcome.add_done_callback(lambda _: done.set())
         if not done.wait(max(0.0, deadline - time.monotonic())):
@@ -554,15 +558,13 @@ class _IdleConnections:
         if surplus is not None:
             surplus.close()
 
-    def close_older_than(self, instant: float) -> bool:
-        """Close what has idled since before that instant; whether any is left."""
+    def close_older_than(self, instant: float) -> None:
+        """Close what has idled since before that instant."""
         while True:
             with self._lock:
-                if not self._since:
-                    return False
-                since, _ = next(iter(self._since.values()))
+                since, _ = next(iter(self._since.values()), (instant, None))
                 if since >= instant:
-                    return True
+                    return
                 connection = self._drop_oldest()
             connection.close()
 
@@ -621,14 +623,15 @@ class _Watchdog:
             attempt.handle = None
 
     def stop(self) -> None:
-        self._stopped.set()
-        self._work.set()
+        with self._lock:
+            self._stopped.set()
+            self._work.set()
         self._thread.join()
 
     def _run(self) -> None:
         while not self._stopped.wait(WATCH_INTERVAL):
             now = time.monotonic()
-            idle = self._idle.close_older_than(now - IDLE_LIMIT)
+            self._idle.close_older_than(now - IDLE_LIMIT)
             with self._lock:
                 for attempt in self._attempts:
                     if now >= attempt.deadline:
@@ -641,7 +644,7 @@ class _Watchdog:
                 if not self._attempts and not self._stopped.is_set():
                     self._work.clear()
             # With nothing in flight there is nothing to look at but connections that grow old.
-            self._work.wait(IDLE_LIMIT if idle else None)
+            self._work.wait(IDLE_LIMIT)
 
 
 def _answer(attempt: _Attempt | None, failure: Exception | None, start: float) -> Answer:
