@@ -1,0 +1,729 @@
+from __future__ import annotations
+
+import concurrent.futures
+import datetime
+import gzip
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from flask_resthooks.guard import Guard
+from flask_resthooks.transport import Answer, Request, create
+from flask_resthooks.transport.requests import RequestsTransport
+
+from tests.integration.receivers import OK, Handler, Receiver, answering
+
+TIMEOUT = 0.6
+LOOPBACK = ("127.0.0.0/8", "::1/128")
+
+Make = Callable[..., RequestsTransport]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    """Makes transports that may call loopback, and closes them."""
+    made: list[RequestsTransport] = []
+
+    def make(guard: Guard | None = None, **options: Any) -> RequestsTransport:
+        guard = guard or Guard(require_https=False, allowed_networks=LOOPBACK)
+        settings = {
+            "concurrency": 4,
+            "connect_timeout": TIMEOUT,
+            "timeout": TIMEOUT,
+            "response_limit": 1000,
+        }
+        made.append(RequestsTransport(guard, **{**settings, **options}))
+        return made[-1]
+
+    yield make
+    for transport in made:
+        transport.close()
+
+
+def post(transport: RequestsTransport, url: str, body: bytes = b"{}", **headers: str) -> Answer:
+    return transport.submit(Request(url, headers, body)).result(10)
+
+
+def fake_resolver(*answers: list[str]) -> Any:
+    """A resolver that gives one list of addresses after the other, the last one for ever."""
+    left = list(answers)
+
+    def resolver(host: str, port: int, **_: Any) -> list[tuple[Any, ...]]:
+        addresses = left.pop(0) if len(left) > 1 else left[0]
+        return [(socket.AF_INET, 1, 6, "", (address, port)) for address in addresses]
+
+    return resolver
+
+
+# What is sent and what is understood
+
+
+def test_a_post_arrives_as_it_was_given(make: Make) -> None:
+    with Receiver(answering()) as receiver:
+        url = receiver.url("/hook/ü?a=b#fragment")
+        answer = post(
+            make(), url, b'{"a": 1}', **{"Webhook-Id": "msg_1", "Host": "evil", "TE": "trailers"}
+        )
+        assert (answer.status, answer.error, answer.body) == (200, None, b"ok")
+        assert answer.started
+        assert 0 < answer.duration < TIMEOUT
+        assert receiver.requests == [
+            b"POST /hook/%C3%BC?a=b HTTP/1.1\r\n"
+            b"Host: 127.0.0.1:" + str(receiver.port).encode() + b"\r\n"
+            b"Accept-Encoding: identity\r\n"
+            b"Webhook-Id: msg_1\r\n"
+            b"Content-Length: 8\r\n\r\n"
+            b'{"a": 1}'
+        ]
+
+
+@pytest.mark.parametrize("status", [200, 201, 204, 301, 302, 307, 400, 410, 429, 500, 503])
+def test_a_status_is_an_answer_and_redirects_are_not_followed(make: Make, status: int) -> None:
+    with Receiver(answering()) as elsewhere:
+        head = f"HTTP/1.1 {status} Whatever\r\nLocation: {elsewhere.url()}\r\n"
+        head += "Retry-After: 7\r\nX-Hook-Secret: s\r\nContent-Type: a/b\r\nSet-Cookie: a=b\r\n"
+        with Receiver(answering(head.encode() + b"Content-Length: 0\r\n\r\n")) as receiver:
+            answer = post(make(), receiver.url())
+        assert (answer.status, answer.error) == (status, None)
+        assert answer.headers == {
+            "location": elsewhere.url(),
+            "retry-after": "7",
+            "x-hook-secret": "s",
+            "content-type": "a/b",
+        }
+        assert elsewhere.connections == 0
+
+
+def test_a_header_cannot_smuggle_another(make: Make) -> None:
+    with Receiver(answering()) as receiver:
+        for headers in ({"a": "b\r\nc: d"}, {"a": "b\nc: d"}, {"a\r\nb": "c"}, {"a b": "c"}):
+            assert post(make(), receiver.url(), **headers).error == "internal"
+        assert receiver.requests == []
+
+
+def test_nothing_is_taken_from_the_environment(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password secret\n")
+    set_cookie = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n"
+    with Receiver(answering()) as proxy, Receiver(answering(set_cookie)) as receiver:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url())
+        monkeypatch.setenv("NETRC", str(netrc))
+        transport = make()
+        for _ in range(2):
+            assert post(transport, receiver.url()).status == 200
+        assert proxy.connections == 0
+        assert not any(
+            word in request.lower()
+            for request in receiver.requests
+            for word in (b"cookie", b"authorization")
+        )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1;x=y\r\nk\r\n0\r\nT: u\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nok",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" + OK,
+        b"HTTP/1.1 200\r\ncontent-length:2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
+        b"HTTP/1.1 200 OK\r\nthis is no header\r\n folded\r\nContent-Length: 2\r\n\r\nok",
+    ],
+)
+def test_every_framing_of_an_answer_is_understood(make: Make, answer: bytes) -> None:
+    with Receiver(answering(answer, requests=1)) as receiver:
+        got = post(make(), receiver.url())
+        assert (got.status, got.error, got.body) == (200, None, b"ok")
+
+
+def test_a_long_answer_is_read_to_the_limit_only(make: Make) -> None:
+    sent = 0
+
+    def handler(receiver: Receiver, sock: socket.socket) -> None:
+        nonlocal sent
+        receiver.read_request(sock)
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n")
+        for _ in range(50):
+            sock.sendall(b"x" * 1_000_000)
+            sent += 1
+
+    with Receiver(handler) as receiver:
+        answer = post(make(), receiver.url())
+        assert (answer.status, answer.error, answer.body) == (200, None, b"x" * 1000)
+    assert sent < 50
+
+
+@pytest.mark.parametrize("size, connections", [(999, 1), (1000, 1), (1001, 2)])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_only_a_longer_answer_costs_the_connection(
+    make: Make, size: int, connections: int, chunked: bool
+) -> None:
+    if chunked:
+        answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n"
+    else:
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
+    with Receiver(answering(answer % (size, b"x" * size))) as receiver:
+        transport = make()
+        for _ in range(2):
+            assert post(transport, receiver.url()).body == b"x" * min(size, 1000)
+        assert receiver.connections == connections
+
+
+def test_a_compressed_answer_is_kept_as_it_came(make: Make) -> None:
+    bomb = gzip.compress(b"\0" * 100_000)
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb)
+    with Receiver(answering(head + bomb)) as receiver:
+        answer = post(make(), receiver.url())
+        assert (answer.status, answer.error, answer.body) == (200, None, bomb)
+
+
+# Connections
+
+
+def test_connections_are_kept_and_used_again(make: Make) -> None:
+    with Receiver(answering()) as receiver:
+        transport = make()
+        futures = [transport.submit(Request(receiver.url(f"/{i}"), {}, b"")) for i in range(300)]
+        assert {future.result(10).status for future in futures} == {200}
+        assert receiver.connections <= 4
+        assert len(receiver.requests) == 300
+
+
+def test_many_requests_at_once_are_all_answered(make: Make) -> None:
+    def handler(receiver: Receiver, sock: socket.socket) -> None:
+        while receiver.read_request(sock):
+            time.sleep(0.05)
+            sock.sendall(OK)
+
+    with Receiver(handler) as receiver:
+        transport = make(concurrency=200, timeout=5, connect_timeout=5)
+        start = time.monotonic()
+        futures = [transport.submit(Request(receiver.url(), {}, b"x")) for _ in range(200)]
+        assert [future.result(10).status for future in futures] == [200] * 200
+        assert time.monotonic() - start < 2
+
+
+def test_a_connection_that_was_closed_while_idle_is_replaced(make: Make) -> None:
+    with Receiver(answering(requests=1)) as receiver:
+        transport = make()
+        for _ in range(5):
+            assert post(transport, receiver.url()).status == 200
+            time.sleep(0.02)
+        assert receiver.connections == 5
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_connection_that_is_closed_upon_the_next_request_is_tried_once_more(
+    make: Make, reset: bool
+) -> None:
+    def handler(receiver: Receiver, sock: socket.socket) -> None:
+        receiver.read_request(sock)
+        sock.sendall(OK)
+        if reset:
+            sock.recv(1)  # closing with unread data resets
+        else:
+            receiver.read_request(sock)
+
+    with Receiver(handler) as receiver:
+        transport = make()
+        for _ in range(3):
+            assert post(transport, receiver.url()).status == 200
+        assert receiver.connections == 3
+
+
+def test_a_fresh_connection_that_is_closed_is_not_tried_again(make: Make) -> None:
+    with Receiver(lambda receiver, sock: None) as receiver:
+        assert post(make(), receiver.url()).error == "connection"
+        assert receiver.connections == 1
+
+
+def test_the_idle_connections_of_many_receivers_are_bounded(make: Make) -> None:
+    with Receiver(answering()) as receiver:
+        resolver = fake_resolver(["127.0.0.1"])
+        transport = make(Guard(require_https=False, allowed_networks=LOOPBACK, resolver=resolver))
+        for number in range(100):
+            url = receiver.url(host=f"receiver-{number}.example")
+            assert post(transport, url).status == 200
+        assert len(transport.idle._since) == 64
+
+
+def test_connections_that_idle_for_long_are_closed(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_resthooks.transport.requests.IDLE_LIMIT", 0.05)
+    with Receiver(answering()) as receiver:
+        transport = make()
+        assert post(transport, receiver.url()).status == 200
+        time.sleep(0.4)
+        assert not transport.idle._since
+
+
+# Failures have their word
+
+
+def test_a_refused_connection_is_told(make: Make) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    answer = post(make(), f"http://127.0.0.1:{port}/")
+    assert (answer.status, answer.error, answer.started) == (None, "connection", True)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"SSH-2.0-OpenSSH_9.9\r\n",
+        b"\0" * 100 + b"\r\n",
+        b"HTTP/1.1 abc OK\r\n\r\n",
+        b"HTTP/1.1 99 OK\r\n\r\n",
+        b"HTTP/2 200 OK\r\n\r\n",
+        b"HTTP/1.1\r\n\r\n",
+        b"x" * 100_000,
+        b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 50_000 + b"\r\n",
+    ],
+)
+def test_what_is_not_http_is_told(make: Make, data: bytes) -> None:
+    with Receiver(answering(data, requests=1)) as receiver:
+        answer = post(make(), receiver.url())
+        assert (answer.status, answer.error) == (None, "protocol")
+
+
+@pytest.mark.parametrize(
+    "data, status",
+    [
+        (b"", None),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", None),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nok", 200),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nok", 200),
+    ],
+)
+def test_an_answer_that_is_cut_off_is_told(make: Make, data: bytes, status: int | None) -> None:
+    with Receiver(answering(data, requests=1)) as receiver:
+        answer = post(make(), receiver.url())
+        assert (answer.status, answer.error) == (status, "connection")
+
+
+def test_a_name_without_address_is_told(make: Make) -> None:
+    def resolver(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "unknown")
+
+    answer = post(make(Guard(resolver=resolver)), "https://nowhere.example/")
+    assert (answer.status, answer.error) == (None, "dns")
+    assert "nowhere.example" in answer.detail
+
+
+def test_an_error_of_our_own_is_told_and_logged(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    def resolver(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError("oops")
+
+    answer = post(make(Guard(resolver=resolver)), "https://example.com/")
+    assert (answer.error, answer.detail) == ("internal", "ZeroDivisionError: oops")
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_request_whose_time_has_passed_is_not_sent(make: Make) -> None:
+    with Receiver(answering()) as receiver:
+        transport = make()
+        late = Request(receiver.url(), {}, b"", start_before=time.monotonic() - 1)
+        answer = transport.submit(late).result(10)
+        assert (answer.status, answer.error, answer.started) == (None, "not_started", False)
+        in_time = Request(receiver.url(), {}, b"", start_before=time.monotonic() + 60)
+        assert transport.submit(in_time).result(10).status == 200
+        assert len(receiver.requests) == 1
+
+
+# Deadlines
+
+
+def silent(receiver: Receiver, sock: socket.socket) -> None:
+    receiver.read_request(sock)
+    receiver.closing.wait()
+
+
+def never_reading(receiver: Receiver, sock: socket.socket) -> None:
+    receiver.closing.wait()
+
+
+def reading_slowly(receiver: Receiver, sock: socket.socket) -> None:
+    while not receiver.closing.wait(0.05):
+        sock.recv(1000)
+
+
+def dripping_headers(receiver: Receiver, sock: socket.socket) -> None:
+    receiver.read_request(sock)
+    receiver.drip(sock, b"HTTP/1.1 200 OK\r\n" + b"X-Drip: drip\r\n" * 1000)
+
+
+def dripping_body(receiver: Receiver, sock: socket.socket) -> None:
+    receiver.read_request(sock)
+    sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n")
+    receiver.drip(sock, b"x" * 900)
+
+
+def dripping_endless_body(receiver: Receiver, sock: socket.socket) -> None:
+    receiver.read_request(sock)
+    sock.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+    receiver.drip(sock, b"x" * 900)
+
+
+def dripping_chunks(receiver: Receiver, sock: socket.socket) -> None:
+    receiver.read_request(sock)
+    sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    receiver.drip(sock, b"1\r\nx\r\n" * 500)
+
+
+def dripping_trailers(receiver: Receiver, sock: socket.socket) -> None:
+    receiver.read_request(sock)
+    sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n")
+    while not receiver.closing.wait(0.001):
+        sock.sendall(b"a: b\r\n")
+
+
+def continuing_for_ever(receiver: Receiver, sock: socket.socket) -> None:
+    receiver.read_request(sock)
+    while not receiver.closing.wait(0.001):
+        sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "handler, status, body",
+    [
+        (silent, None, b""),
+        (never_reading, None, b"x" * 20_000_000),
+        (reading_slowly, None, b"x" * 20_000_000),
+        (dripping_headers, None, b""),
+        (dripping_body, 200, b""),
+        (dripping_endless_body, 200, b""),
+        (dripping_chunks, 200, b""),
+        (dripping_trailers, 200, b""),
+        (continuing_for_ever, None, b""),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_no_receiver_can_stretch_an_attempt(
+    make: Make, handler: Handler, status: int | None, body: bytes
+) -> None:
+    with Receiver(handler) as receiver:
+        answer = post(make(), receiver.url(), body)
+        assert (answer.status, answer.error) == (status, "timeout")
+        assert TIMEOUT <= answer.duration < TIMEOUT + 0.5
+
+
+@pytest.mark.parametrize("drip", [False, True])
+def test_no_receiver_can_stretch_a_tls_handshake(make: Make, drip: bool) -> None:
+    def handler(receiver: Receiver, sock: socket.socket) -> None:
+        sock.recv(65536)
+        if drip:
+            sock.sendall(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")  # a ServerHello of 16 KiB
+            receiver.drip(sock, b"\x03" * 1000)
+        receiver.closing.wait()
+
+    with Receiver(handler) as receiver:
+        answer = post(make(), receiver.url(scheme="https"))
+        assert (answer.status, answer.error) == (None, "timeout")
+        assert TIMEOUT <= answer.duration < TIMEOUT + 0.5
+
+
+def test_a_deadline_hits_its_own_attempt_only(make: Make) -> None:
+    def handler(receiver: Receiver, sock: socket.socket) -> None:
+        while request := receiver.read_request(sock):
+            if b"/slow" in request:
+                receiver.closing.wait()
+            sock.sendall(OK)
+
+    with Receiver(handler) as receiver:
+        transport = make(concurrency=8)
+        slow = [transport.submit(Request(receiver.url("/slow"), {}, b"")) for _ in range(4)]
+        end = time.monotonic() + TIMEOUT + 0.3
+        while time.monotonic() < end:
+            assert post(transport, receiver.url("/fast")).error is None
+        assert {future.result(10).error for future in slow} == {"timeout"}
+
+
+def test_a_listener_that_does_not_accept_is_given_up(make: Make) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        waiting = []
+        for _ in range(4):  # fill the backlog
+            sock = socket.socket()
+            sock.setblocking(False)
+            sock.connect_ex(listener.getsockname())
+            waiting.append(sock)
+        port = listener.getsockname()[1]
+        answer = post(make(connect_timeout=0.3, timeout=5), f"http://127.0.0.1:{port}/")
+        for sock in waiting:
+            sock.close()
+    assert (answer.status, answer.error) == (None, "connect_timeout")
+    assert 0.3 <= answer.duration < 0.8
+
+
+def test_a_resolver_that_hangs_is_given_up(make: Make) -> None:
+    wake = threading.Event()
+
+    def resolver(*_: Any, **__: Any) -> Any:
+        wake.wait(10)
+        raise socket.gaierror(socket.EAI_AGAIN, "at last")
+
+    transport = make(Guard(resolver=resolver), connect_timeout=0.3, timeout=5, concurrency=1)
+    for _ in range(6):  # more than may hang at once
+        answer = post(transport, "https://example.com/")
+        assert (answer.status, answer.error) == (None, "connect_timeout")
+        assert 0.3 <= answer.duration < 0.8
+    wake.set()
+
+
+# Addresses
+
+
+SPELLINGS = """
+127.0.0.1 127.0.0.1. 127.1 127.0.1 2130706433 0x7f000001 0x7f.1 0x7F.0.0.0x1 017700000001 0177.1
+00177.0.0.01 127.000.000.001 0 0.0.0.0 0x0 %31%32%37.0.0.1 127.0.0.1%2f 127%2e0.0.1 127.0.0.1%00
+\uff11\uff12\uff17.0.0.1 127\u30020\u30020\u30021 \u2460\u2461\u2466.0.0.1 [::1] [::] [0:0::0:1]
+[::ffff:127.0.0.1] [::ffff:7f00:1] [::ffff:0.0.0.0] [::127.0.0.1] [64:ff9b::7f00:1]
+[2002:7f00:1::] [::1%251] [fe80::1%25lo] 169.254.169.254 [::ffff:169.254.169.254] 10.0.0.1
+192.168.0.1 172.16.0.1 user@127.0.0.1 example.com@127.0.0.1 127.0.0.1\\@example.com localhost
+LocalHost localhost. a.localhost localhost.localdomain ip6-localhost loopback.test
+""".split()
+
+
+@pytest.mark.parametrize("host", SPELLINGS)
+def test_no_spelling_reaches_a_receiver_on_this_machine(make: Make, host: str) -> None:
+    guard = Guard(require_https=False, resolver=fake_resolver(["127.0.0.1"]))
+    with Receiver(answering()) as v4, Receiver(answering(), host="::1") as v6:
+        transport = make(guard)
+        for receiver in (v4, v6):
+            answer = post(transport, receiver.url(host=host))
+            assert (answer.status, answer.error) == (None, "address_refused")
+            assert answer.detail
+        assert v4.connections == v6.connections == 0
+
+
+def test_a_redirect_to_this_machine_is_not_followed(make: Make) -> None:
+    with Receiver(answering()) as inside:
+        head = f"HTTP/1.1 307 T\r\nLocation: {inside.url()}\r\nContent-Length: 0\r\n\r\n"
+        with Receiver(answering(head.encode())) as receiver:
+            assert post(make(), receiver.url()).status == 307
+        assert inside.connections == 0
+
+
+def test_a_name_is_connected_to_at_the_address_that_was_checked(make: Make) -> None:
+    """The name's first answer passes the guard; had it been asked again, the receiver would know.
+
+    "Public" is played by 127.0.0.2, the only address that is allowed here.
+    """
+    asked = fake_resolver(["127.0.0.2"], ["127.0.0.1"])
+    guard = Guard(require_https=False, allowed_networks=["127.0.0.2"], resolver=asked)
+    with Receiver(answering(requests=1)) as inside:
+        answer = post(make(guard), inside.url(host="rebinding.example"))
+        assert answer.error == "connection"  # nothing listens at 127.0.0.2
+        for _ in range(3):
+            answer = post(make(guard), inside.url(host="rebinding.example"))
+            assert answer.error == "address_refused"
+            assert "127.0.0.1" in answer.detail
+        assert inside.connections == 0
+
+
+def test_a_name_with_public_and_local_addresses_is_not_called(make: Make) -> None:
+    resolver = fake_resolver(["127.0.0.2", "127.0.0.1"])
+    guard = Guard(require_https=False, allowed_networks=["127.0.0.2"], resolver=resolver)
+    with Receiver(answering()) as inside:
+        answer = post(make(guard), inside.url(host="mixed.example"))
+        assert answer.error == "address_refused"
+        assert inside.connections == 0
+
+
+def test_the_next_address_is_tried_when_one_fails(make: Make) -> None:
+    resolver = fake_resolver(["127.0.0.2", "127.0.0.1"])
+    guard = Guard(require_https=False, allowed_networks=LOOPBACK, resolver=resolver)
+    with Receiver(answering()) as receiver:
+        assert post(make(guard), receiver.url(host="two.example")).status == 200
+        assert b"Host: two.example:" in receiver.requests[0]
+
+
+def test_an_ipv6_receiver_is_reached(make: Make) -> None:
+    with Receiver(answering(), host="::1") as receiver:
+        assert post(make(), receiver.url(host="[::1]")).status == 200
+        assert f"Host: [::1]:{receiver.port}".encode() in receiver.requests[0]
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("tls") / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return str(path)
+
+
+def server_tls(issuer: trustme.CA, *names: str, **options: Any) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    issuer.issue_cert(*names, **options).configure_cert(context)
+    return context
+
+
+def name_guard() -> Guard:
+    return Guard(allowed_networks=LOOPBACK, resolver=fake_resolver(["127.0.0.1"]))
+
+
+def test_tls_is_verified_by_name_on_the_checked_address(
+    make: Make, authority: trustme.CA, ca_file: str
+) -> None:
+    asked: list[str | None] = []
+    tls = server_tls(authority, "hooks.example")
+    tls.sni_callback = lambda sock, name, context: asked.append(name)
+    with Receiver(answering(), tls=tls) as receiver:
+        transport = make(name_guard(), ca_file=ca_file)
+        for _ in range(5):
+            answer = post(transport, receiver.url(scheme="https", host="hooks.example"))
+            assert (answer.status, answer.error, answer.body) == (200, None, b"ok")
+        assert receiver.connections == 1
+        assert asked == ["hooks.example"]
+
+
+def test_a_closed_tls_connection_is_tried_once_more(
+    make: Make, authority: trustme.CA, ca_file: str
+) -> None:
+    def handler(receiver: Receiver, sock: socket.socket) -> None:
+        receiver.read_request(sock)
+        sock.sendall(OK)
+        receiver.read_request(sock)
+
+    with Receiver(handler, tls=server_tls(authority, "hooks.example")) as receiver:
+        transport = make(name_guard(), ca_file=ca_file)
+        for _ in range(3):
+            answer = post(transport, receiver.url(scheme="https", host="hooks.example"))
+            assert (answer.status, answer.error) == (200, None)
+
+
+def test_a_dripping_tls_receiver_cannot_stretch_an_attempt(
+    make: Make, authority: trustme.CA, ca_file: str
+) -> None:
+    tls = server_tls(authority, "hooks.example")
+    for handler in (silent, dripping_headers, dripping_body, reading_slowly):
+        with Receiver(handler, tls=tls) as receiver:
+            transport = make(name_guard(), ca_file=ca_file)
+            url = receiver.url(scheme="https", host="hooks.example")
+            answer = post(transport, url, b"x" * 20_000_000 if handler is reading_slowly else b"")
+            assert answer.error == "timeout"
+            assert TIMEOUT <= answer.duration < TIMEOUT + 0.5
+
+
+def test_a_certificate_of_another_name_is_refused(
+    make: Make, authority: trustme.CA, ca_file: str
+) -> None:
+    with Receiver(answering(), tls=server_tls(authority, "other.example")) as receiver:
+        transport = make(name_guard(), ca_file=ca_file)
+        answer = post(transport, receiver.url(scheme="https", host="hooks.example"))
+        assert (answer.status, answer.error) == (None, "tls")
+        assert receiver.requests == []
+
+
+def test_a_certificate_of_an_unknown_authority_is_refused(
+    make: Make,
+    authority: trustme.CA,
+    ca_file: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.setenv(name, ca_file)
+    with Receiver(answering(), tls=server_tls(authority, "hooks.example")) as receiver:
+        url = receiver.url(scheme="https", host="hooks.example")
+        assert post(make(name_guard()), url).error == "tls"
+        assert receiver.requests == []
+
+
+def test_an_expired_certificate_is_refused(make: Make, authority: trustme.CA, ca_file: str) -> None:
+    past = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
+    tls = server_tls(authority, "hooks.example", not_before=past, not_after=past.replace(year=2021))
+    with Receiver(answering(), tls=tls) as receiver:
+        transport = make(name_guard(), ca_file=ca_file)
+        answer = post(transport, receiver.url(scheme="https", host="hooks.example"))
+        assert answer.error == "tls"
+        assert "expired" in answer.detail
+
+
+def test_a_receiver_without_tls_is_told(make: Make) -> None:
+    def handler(receiver: Receiver, sock: socket.socket) -> None:
+        sock.recv(65536)
+        sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with Receiver(handler) as receiver:
+        assert post(make(), receiver.url(scheme="https")).error == "tls"
+
+
+# Life and end
+
+
+def test_closing_waits_for_what_has_started_and_cancels_the_rest(make: Make) -> None:
+    def handler(receiver: Receiver, sock: socket.socket) -> None:
+        while receiver.read_request(sock):
+            time.sleep(0.2)
+            sock.sendall(OK)
+
+    with Receiver(handler) as receiver:
+        transport = make(concurrency=1)
+        futures = [transport.submit(Request(receiver.url(), {}, b"")) for _ in range(3)]
+        while not receiver.requests:
+            time.sleep(0.01)
+        transport.close()
+        assert futures[0].result(0).status == 200
+        with pytest.raises(concurrent.futures.CancelledError):
+            futures[2].result(0)
+        with pytest.raises(RuntimeError):
+            transport.submit(Request(receiver.url(), {}, b""))
+        transport.close()
+
+
+def test_closing_leaves_no_thread(make: Make) -> None:
+    with Receiver(answering()) as receiver:
+        transport = make()
+        assert post(transport, receiver.url()).status == 200
+        transport.close()
+        names = [thread.name for thread in threading.enumerate()]
+        assert not [name for name in names if name.startswith("resthooks-")]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_transport_from_before_a_fork_says_so(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = make()
+    with monkeypatch.context() as patch:
+        patch.setattr("os.getpid", lambda: -1)
+        with pytest.raises(RuntimeError, match="fork"):
+            transport.submit(Request("https://example.com/", {}, b""))
+
+
+def test_a_transport_is_made_by_name() -> None:
+    options: Any = {
+        "guard": Guard(),
+        "concurrency": 1,
+        "connect_timeout": 1,
+        "timeout": 1,
+        "response_limit": 1,
+    }
+    transport = create("requests", **options)
+    assert isinstance(transport, RequestsTransport)
+    transport.close()
+    with pytest.raises(ValueError, match=r"'carrier-pigeon'.*'requests'"):
+        create("carrier-pigeon", **options)
