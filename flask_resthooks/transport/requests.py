@@ -157,7 +157,7 @@ class RequestsTransport:
             # The adapter's wrapping of an OSError.
             cause = error.args[0] if error.args else error
             failure = cause if isinstance(cause, Exception) else error
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is this attempt's answer
+        except Exception as error:  # whatever it is, it is this attempt's answer
             failure = error
         if attempt is None:
             return _answer(None, failure, start)
@@ -194,7 +194,7 @@ class RequestsTransport:
         def look_up() -> None:
             try:
                 outcome.set_result(self.guard.resolve(host, port))
-            except BaseException as error:  # noqa: BLE001  # raised in the thread that waits
+            except BaseException as error:  # raised in the thread that waits
                 outcome.set_exception(error)
             finally:
                 self._lookups.release()

@@ -39,7 +39,7 @@ class Receiver:
         self.port: int = self._listener.getsockname()[1]
         self._spawn(self._accept)
 
-    def __enter__(self) -> Receiver:  # noqa: PYI034  # Self needs Python 3.11
+    def __enter__(self) -> Receiver:  # Self needs Python 3.11
         return self
 
     def __exit__(
