@@ -9,6 +9,7 @@ the whole attempt has a deadline, and no more than `response_limit` bytes of the
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import http.client
@@ -637,10 +638,8 @@ class _Watchdog:
                     if now >= attempt.deadline:
                         attempt.expired = True
                         if attempt.handle is not None:
-                            try:
+                            with contextlib.suppress(OSError):  # it is down already
                                 attempt.handle.shutdown(socket.SHUT_RDWR)
-                            except OSError:
-                                pass  # it is down already
                 if not self._attempts and not self._stopped.is_set():
                     self._work.clear()
             # With nothing in flight there is nothing to look at but connections that grow old.
