@@ -30,9 +30,7 @@ def _setting(default: Any, check: Check, meaning: str) -> Any:
 
 
 def _is_number(value: Any, low: float, high: float) -> bool:
-    return (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
-    )
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
 
 
 def _number(low: float, high: float, unit: str) -> Check:
