@@ -75,8 +75,6 @@ class Wakeups:
                 socket_connect_timeout=REDIS_TIMEOUT,
                 socket_timeout=REDIS_TIMEOUT,
                 retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0),
-                lib_name=None,  # saves round trips on connecting
-                lib_version=None,
             )
             self._pid = os.getpid()
             self._failing = False
