@@ -6,6 +6,7 @@ import enum
 import json
 import math
 import re
+import time
 import uuid
 from typing import Any
 
@@ -144,6 +145,15 @@ def test_a_time_is_written_in_utc_and_read_back_the_same(moment: dt.datetime) ->
     assert RFC_3339_UTC.fullmatch(text)
     read = dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
     assert read == (moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
+def test_a_naive_time_is_utc_wherever_the_machine_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("TZ", "XXX-05:45")
+        time.tzset()
+        text = rfc3339(dt.datetime(2024, 1, 2, 3, 4, 5))
+    time.tzset()
+    assert text == "2024-01-02T03:04:05Z"
 
 
 @pytest.mark.parametrize(

