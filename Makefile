@@ -1,9 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help test check clean
+.PHONY: help test test-sqlalchemy-2.0 test-capture faults bench check clean
 help: ## show the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ —/'
+	@grep -hE '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ —/'
 
 .venv/.stamp: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed; set PYTHON=…"; exit 1; }
@@ -13,6 +13,20 @@ help: ## show the targets
 
 test: .venv/.stamp ## run every test
 	$(BIN)/python -m pytest -q
+
+test-sqlalchemy-2.0: .venv/.stamp ## the tests of capture and outbox with SQLAlchemy 2.0
+	@test -d .venv/sqlalchemy-2.0/sqlalchemy || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .venv/sqlalchemy-2.0 'sqlalchemy<2.1'
+	PYTHONPATH=.venv/sqlalchemy-2.0 $(BIN)/python -m pytest -q tests/integration
+
+test-capture: .venv/.stamp ## capture against its model, 2,000 random runs
+	RESTHOOKS_CAPTURE_RUNS=2000 $(BIN)/python -m pytest -q --timeout=3600 tests/integration/test_capture_machine.py
+
+faults: .venv/.stamp ## kill workers in the middle of 10,000 deliveries, and count
+	RESTHOOKS_FAULTS=full $(BIN)/python -m pytest -q -s --timeout=1800 tests/acceptance/test_faults.py
+
+bench: .venv/.stamp ## measure, as ratios within one run
+	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python benchmarks/fan_out.py
 
 check: .venv/.stamp ## lint, format, types, import contracts
 	$(BIN)/ruff check .
