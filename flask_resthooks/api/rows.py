@@ -1,0 +1,119 @@
+"""The SQL of subscriptions, and transactions."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.orm import scoped_session
+
+from ..event_types import widest
+from ..models import Tables, utcnow
+from ..outbox import cancel_deliveries
+
+TRIES = 3
+
+Result = TypeVar("Result")
+Row = Mapping[str, Any]
+AnySession = scoped_session[Any]
+
+
+def write(session: AnySession, work: Callable[[], Result]) -> Result:
+    """Do `work` and commit; on failure roll back.
+
+    Again if the database asks for it: a worker locks deliveries first and their subscription
+    after, so that a deadlock is possible, and SQLite may be locked.
+    """
+    tries_left = TRIES
+    while True:
+        tries_left -= 1
+        try:
+            result = work()
+            session.commit()
+            return result
+        except sa.exc.OperationalError:
+            session.rollback()
+            if not tries_left:
+                raise
+        except BaseException:
+            session.rollback()
+            raise
+
+
+class SubscriptionRows:
+    """The subscriptions of one owner."""
+
+    def __init__(self, session: AnySession, tables: Tables, owner: str) -> None:
+        self._session = session
+        self._tables = tables
+        self._owner = owner
+
+    def all(self) -> sa.Select[Any]:
+        """The statement that selects them."""
+        table = self._tables.subscription
+        return sa.select(table).where(table.c.owner == self._owner)
+
+    def get(self, subscription_id: str) -> Row | None:
+        table = self._tables.subscription
+        mine = self.all().where(table.c.id == subscription_id)
+        row = self._session.execute(mine).mappings().first()
+        return None if row is None else dict(row)
+
+    def add(self, row: Row) -> None:
+        self._session.execute(self._tables.subscription.insert().values(**row, owner=self._owner))
+        self._add_patterns(row["id"], row["events"])
+
+    def change(self, subscription_id: str, changes: Callable[[Row], dict[str, Any]]) -> Row | None:
+        """Change one.
+
+        :param changes: makes new values of the row as it is.
+        :returns: the row as it is now, or None if there is none.
+        """
+        table = self._tables.subscription
+        mine = sa.and_(table.c.id == subscription_id, table.c.owner == self._owner)
+        # Written to before it is read: that locks it on SQLite as well, which has no FOR UPDATE.
+        touch = table.update().where(mine).values(updated_at=utcnow())
+        if not _count(self._session.execute(touch)):
+            return None
+        row = self.get(subscription_id)
+        assert row is not None
+        values = changes(row)
+        if values:
+            self._session.execute(table.update().where(mine).values(**values))
+        if "events" in values:
+            self._remove_patterns(subscription_id)
+            self._add_patterns(subscription_id, values["events"])
+        return {**row, **values}
+
+    def remove(self, subscription_id: str, now: dt.datetime) -> bool:
+        """Remove one, and cancel what it would still have got. False if there is none."""
+        table = self._tables.subscription
+        mine = sa.and_(table.c.id == subscription_id, table.c.owner == self._owner)
+        if not _count(self._session.execute(table.delete().where(mine))):
+            return False
+        self._remove_patterns(subscription_id)
+        self._session.execute(
+            cancel_deliveries(self._tables, subscription_id, "the subscription was deleted", now)
+        )
+        return True
+
+    def _remove_patterns(self, subscription_id: str) -> None:
+        wish = self._tables.subscription_event
+        self._session.execute(wish.delete().where(wish.c.subscription_id == subscription_id))
+
+    def _add_patterns(self, subscription_id: str, events: Sequence[str]) -> None:
+        wish = self._tables.subscription_event
+        self._session.execute(
+            wish.insert(),
+            [
+                {"owner": self._owner, "pattern": pattern, "subscription_id": subscription_id}
+                for pattern in widest(events)
+            ],
+        )
+
+
+def _count(result: Any) -> int:
+    count: int = result.rowcount
+    return count

@@ -1,0 +1,299 @@
+"""What goes in and out, as marshmallow schemas.
+
+Their names begin with `RESTHooks`, for they become components of the host's OpenAPI document,
+where a `Subscription` may mean something else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import marshmallow as ma
+from marshmallow import fields, validate
+
+from .. import formats, ids
+from ..models import URL_LENGTH, utcnow
+from .fields import Flag, IdCursor, Limit, Metadata, Moment, NameCursor, Names, Text
+
+SUBSCRIPTION_STATUSES = ("pending", "active", "inactive", "disabled", "expired")
+DELIVERY_STATUSES = ("pending", "sending", "delivered", "failed", "cancelled")
+
+DEFAULT_LIMIT, MAX_LIMIT = 20, 100
+MAX_EVENTS = 100
+MAX_PATTERN = 102
+MAX_DESCRIPTION = 1000
+
+# 24 to 64 bytes in base64.
+SECRET_PATTERN = (
+    r"^whsec_(([A-Za-z0-9+/]{4}){8,20}"
+    r"([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{2}==)?"
+    r"|([A-Za-z0-9+/]{4}){21}[A-Za-z0-9+/]{2}==)$"
+)
+
+
+def _says(description: str, **more: Any) -> dict[str, Any]:
+    return {"description": description, **more}
+
+
+# The writable fields. Each is made twice: with a default for POST and PUT, without for PATCH.
+
+
+def _target_url(**options: Any) -> fields.Field[Any]:
+    says = _says("Where the hooks go: a public https URL.", format="uri")
+    return fields.String(validate=validate.Length(max=URL_LENGTH), metadata=says, **options)
+
+
+def _pattern(description: str) -> Text:
+    return Text(max_length=MAX_PATTERN, metadata=_says(description))
+
+
+def _event() -> fields.Field[Any]:
+    return _pattern("A single event type or pattern, instead of `events`.")
+
+
+def _events() -> fields.Field[Any]:
+    says = _says(
+        "Event types, or patterns: `contact.*` is every event of a contact, `*` any event."
+    )
+    return Names(
+        _pattern("An event type or a pattern that matches one."),
+        max_items=MAX_EVENTS,
+        metadata=says,
+    )
+
+
+def _active(**options: Any) -> fields.Field[Any]:
+    says = _says("False pauses; true resumes, also when the subscription was disabled.")
+    return Flag(metadata=says, **options)
+
+
+def _description(**options: Any) -> fields.Field[Any]:
+    return Text(max_length=MAX_DESCRIPTION, metadata=_says("For people."), **options)
+
+
+def _metadata(**options: Any) -> fields.Field[Any]:
+    return Metadata(
+        max_keys=50,
+        keys=Text(min_length=1, max_length=40),
+        values=Text(max_length=500),
+        metadata=_says("For your own use; keys have at most 40 characters. Replaced as a whole."),
+        **options,
+    )
+
+
+def _format(**options: Any) -> fields.Field[Any]:
+    says = _says("The form of the body that is sent.")
+    return fields.String(validate=validate.OneOf(formats.NAMES), metadata=says, **options)
+
+
+def _payload(**options: Any) -> fields.Field[Any]:
+    says = _says("How much of the resource is sent.")
+    return fields.String(validate=validate.OneOf(formats.PAYLOADS), metadata=says, **options)
+
+
+def _expires_at(**options: Any) -> fields.Field[Any]:
+    def in_the_future(value: Any) -> None:
+        if value <= utcnow():
+            raise ma.ValidationError("Must be in the future.")
+
+    says = _says("Nothing is sent after this time, which must be in the future; null: no end.")
+    return Moment(allow_none=True, validate=in_the_future, metadata=says, **options)
+
+
+class RESTHooksSubscriptionReplaceSchema(ma.Schema):
+    """All that a subscription's owner decides."""
+
+    target_url = _target_url(required=True)
+    event = _event()
+    events = _events()
+    active = _active(load_default=True)
+    description = _description(load_default="")
+    metadata = _metadata(load_default=dict)
+    format = _format(load_default=formats.STANDARD)
+    payload = _payload(load_default=formats.PAYLOADS[0])
+    expires_at = _expires_at(load_default=None)
+
+    @ma.validates_schema
+    def _one_of_both(self, data: Any, **kwargs: Any) -> None:
+        if ("event" in data) == ("events" in data):
+            raise ma.ValidationError("Give either events or event.", "events")
+
+
+class RESTHooksSubscriptionCreateSchema(RESTHooksSubscriptionReplaceSchema):
+    secret = fields.String(
+        metadata=_says(
+            "Signs the hooks: `whsec_` and 24 to 64 bytes in base64. Made if absent.",
+            pattern=SECRET_PATTERN,
+        )
+    )
+
+
+class RESTHooksSubscriptionChangeSchema(ma.Schema):
+    """What is absent stays as it is."""
+
+    target_url = _target_url()
+    event = _event()
+    events = _events()
+    active = _active()
+    description = _description()
+    metadata = _metadata()
+    format = _format()
+    payload = _payload()
+    expires_at = _expires_at()
+
+    @ma.validates_schema
+    def _not_both(self, data: Any, **kwargs: Any) -> None:
+        if "event" in data and "events" in data:
+            raise ma.ValidationError("Give either events or event.", "events")
+
+
+class _Answer(ma.Schema):
+    class Meta:
+        unknown = ma.EXCLUDE  # in the OpenAPI document: more properties may come
+
+
+def _id(prefix: str) -> fields.Field[Any]:
+    return fields.String(required=True, metadata={"pattern": f"^{prefix}_[0-9a-f]{{32}}$"})
+
+
+def _string(description: str, **options: Any) -> fields.Field[Any]:
+    return fields.String(required=True, metadata=_says(description), **options)
+
+
+def _moment(description: str, **options: Any) -> fields.Field[Any]:
+    return Moment(required=True, metadata=_says(description), **options)
+
+
+def _cursor() -> fields.Field[Any]:
+    return _string("The `cursor` of the next page; null on the last one.", allow_none=True)
+
+
+def _status(description: str, statuses: tuple[str, ...]) -> fields.Field[Any]:
+    return _string(description, validate=validate.OneOf(statuses))
+
+
+class RESTHooksSubscriptionSchema(_Answer):
+    id = _id(ids.SUBSCRIPTION)
+    target_url = _string("Where the hooks go.")
+    events = fields.List(fields.String(), required=True)
+    status = _status(
+        "`inactive` by its owner, `disabled` by us (see `disabled_reason`).", SUBSCRIPTION_STATUSES
+    )
+    active = fields.Boolean(required=True, metadata=_says("Whether the status is `active`."))
+    description = _string("For people.")
+    metadata = fields.Dict(keys=fields.String(), values=fields.String(), required=True)
+    format = _string("The form of the body that is sent.")
+    payload = _string("How much of the resource is sent.")
+    expires_at = _moment("Nothing is sent after this time.", allow_none=True)
+    created_at = _moment("When it was made.")
+    updated_at = _moment("When it was last changed.")
+    disabled_reason = _string("Why it was disabled.", allow_none=True)
+
+
+class RESTHooksSubscriptionCreatedSchema(RESTHooksSubscriptionSchema):
+    secret = _string("Signs the hooks. Keep it; it is not part of any list.")
+
+
+class RESTHooksSubscriptionListSchema(_Answer):
+    data = fields.List(fields.Nested(RESTHooksSubscriptionSchema), required=True)
+    next_cursor = _cursor()
+
+
+class RESTHooksSecretSchema(_Answer):
+    secret = _string("Signs the hooks.")
+
+
+class RESTHooksDeliverySchema(_Answer):
+    id = _id(ids.DELIVERY)
+    subscription_id = _id(ids.SUBSCRIPTION)
+    event_id = _string("The `webhook-id` of every attempt.")
+    event_type = _string("Such as `contact.create`.")
+    resource = _string("What the event happened to.", allow_none=True)
+    status = _status("`failed` is given up.", DELIVERY_STATUSES)
+    reason = _string("Why it was given up or cancelled.", allow_none=True)
+    attempts = fields.Integer(required=True, metadata=_says("How many there were."))
+    next_attempt_at = _moment("When it is tried next.", allow_none=True)
+    created_at = _moment("When it was made.")
+    finished_at = _moment("When it came to its end.", allow_none=True)
+
+
+class RESTHooksDeliveryListSchema(_Answer):
+    data = fields.List(fields.Nested(RESTHooksDeliverySchema), required=True)
+    next_cursor = _cursor()
+
+
+class RESTHooksAttemptSchema(_Answer):
+    id = _id(ids.ATTEMPT)
+    number = fields.Integer(required=True, metadata=_says("From 1."))
+    started_at = _moment("When it began.")
+    duration = fields.Float(required=True, metadata=_says("In seconds."))
+    status_code = fields.Integer(
+        required=True, allow_none=True, metadata=_says("Null if there was no answer.")
+    )
+    error = _string("Why there was no answer: one word.", allow_none=True)
+    detail = _string("The same, for people.", allow_none=True)
+    response = _string("The beginning of the answer's body.", allow_none=True)
+    next_attempt_at = _moment("When it was to be tried again.", allow_none=True)
+
+
+class RESTHooksAttemptListSchema(_Answer):
+    data = fields.List(fields.Nested(RESTHooksAttemptSchema), required=True)
+    next_cursor = _cursor()
+
+
+class RESTHooksEventTypeSchema(_Answer):
+    name = _string("`noun.verb`.")
+    description = _string("For people.")
+
+
+class RESTHooksEventTypeListSchema(_Answer):
+    data = fields.List(fields.Nested(RESTHooksEventTypeSchema), required=True)
+    next_cursor = _cursor()
+
+
+class RESTHooksErrorSchema(_Answer):
+    code = fields.Integer(required=True, metadata=_says("The HTTP status."))
+    status = _string("Its name.")
+    message = _string("What is wrong, for people.")
+    errors = fields.Dict(
+        keys=fields.String(),
+        values=fields.List(fields.String()),
+        required=True,
+        metadata=_says("What is wrong, by field or parameter."),
+    )
+    error_code = _string("What is wrong, for programs: a stable word.")
+    request_id = _string("Also in the header `X-Request-Id`.")
+
+
+# Query strings.
+
+_CURSOR = _says("The `next_cursor` of the page before.")
+
+
+def _limit() -> fields.Field[Any]:
+    return Limit(maximum=MAX_LIMIT, default=DEFAULT_LIMIT, metadata=_says("Entries per page."))
+
+
+class SubscriptionQuery(ma.Schema):
+    limit = _limit()
+    cursor = IdCursor(ids.SUBSCRIPTION, metadata=_CURSOR)
+
+
+class DeliveryQuery(ma.Schema):
+    limit = _limit()
+    cursor = IdCursor(ids.DELIVERY, metadata=_CURSOR)
+    status = fields.String(validate=validate.OneOf(DELIVERY_STATUSES))
+
+
+class AttemptQuery(ma.Schema):
+    limit = _limit()
+    cursor = IdCursor(ids.ATTEMPT, metadata=_CURSOR)
+
+
+class EventTypeQuery(ma.Schema):
+    limit = _limit()
+    cursor = NameCursor(metadata=_CURSOR)
+
+
+class NoQuery(ma.Schema):
+    """No parameters."""

@@ -1,0 +1,170 @@
+"""A host app with the API in it, and nothing else of REST Hooks."""
+
+from __future__ import annotations
+
+import datetime as dt
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import flask
+import flask_smorest
+import sqlalchemy as sa
+from flask.testing import FlaskClient
+from flask_sqlalchemy import SQLAlchemy
+
+from flask_resthooks import ids, models
+from flask_resthooks.api import Context, create_blueprint
+from flask_resthooks.event_types import EventType, EventTypes
+from flask_resthooks.guard import Guard
+from flask_resthooks.settings import Settings
+
+NAMES = ("contact.create", "contact.update", "contact.delete", "invoice.paid")
+URL = "https://hooks.example.com/crm"
+ADDRESSES = {
+    "hooks.example.com": "93.184.216.34",
+    "other.example.com": "93.184.216.35",
+    "inside.example.com": "10.1.2.3",
+}
+
+
+def resolver(host: str, port: int, **options: Any) -> list[tuple[Any, ...]]:
+    """What the names of these tests stand for, without a network."""
+    if host not in ADDRESSES:
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+    return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (ADDRESSES[host], port))]
+
+
+class Host:
+    """An app with the API, its client, and whose requests it takes them for."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        settings: Settings | None = None,
+        names: tuple[str, ...] = NAMES,
+        resolver: Callable[..., Any] = resolver,
+        config: dict[str, Any] | None = None,
+        owner: Callable[[], str | None] | None = None,
+        before: Callable[[flask.Flask], None] = lambda app: None,
+    ) -> None:
+        self.owner: str | None = "acme"
+        self.settings = settings or Settings()
+        self.prefix = self.settings.url_prefix
+        self.app = flask.Flask("host")
+        self.app.config.update(
+            {
+                "TESTING": True,
+                "SQLALCHEMY_DATABASE_URI": url,
+                "API_TITLE": "Host",
+                "API_VERSION": "v1",
+                "OPENAPI_VERSION": "3.0.3",
+                "OPENAPI_URL_PREFIX": "/",
+                **(config or {}),
+            }
+        )
+        self.db = SQLAlchemy()
+        self.tables = models.define(self.db.metadata)
+        self.db.init_app(self.app)
+        self.event_types = EventTypes()
+        for name in names:
+            self.event_types.add(EventType(name, description=f"It is {name}."))
+        before(self.app)
+        self.api = flask_smorest.Api(self.app)
+        self.context = Context(
+            db=self.db,
+            tables=self.tables,
+            event_types=self.event_types,
+            settings=self.settings,
+            guard=Guard(
+                require_https=self.settings.require_https,
+                allowed_networks=self.settings.allowed_networks,
+                resolver=resolver,
+            ),
+            owner=owner or (lambda: self.owner),
+        )
+        self.api.register_blueprint(create_blueprint(self.context))
+        with self.app.app_context():
+            self.db.create_all()
+
+    def close(self) -> None:
+        with self.app.app_context():
+            for engine in self.db.engines.values():
+                engine.dispose()
+
+    @property
+    def client(self) -> FlaskClient:
+        return self.app.test_client()
+
+    def call(self, method: str, path: str, body: Any = None, **options: Any) -> Any:
+        """Make a request under the prefix; the answer's `json` is what counts."""
+        if body is not None:
+            options["json"] = body
+        return self.client.open(self.prefix + path, method=method, **options)
+
+    def subscribe(self, **fields: Any) -> dict[str, Any]:
+        """Make a subscription."""
+        body = {"target_url": URL, "events": ["contact.create"], **fields}
+        answer = self.call("POST", "/subscriptions", body)
+        assert answer.status_code == 201, answer.json
+        made: dict[str, Any] = answer.json
+        return made
+
+    def deliveries(self, subscription_id: str, count: int, **columns: Any) -> list[str]:
+        """Put deliveries into the database, oldest first."""
+        now = models.utcnow()
+        rows = [
+            {
+                "id": ids.new(ids.DELIVERY, at=now.timestamp() + number),
+                "event_id": ids.new(ids.EVENT),
+                "subscription_id": subscription_id,
+                "owner": "acme",
+                "event_type": "contact.create",
+                "status": "pending",
+                "attempts": 0,
+                "due_at": now,
+                "created_at": now + dt.timedelta(seconds=number),
+                **columns,
+            }
+            for number in range(count)
+        ]
+        self.execute(self.tables.delivery.insert(), rows)
+        return [row["id"] for row in rows]
+
+    def attempts(self, delivery_id: str, count: int) -> list[str]:
+        """Put attempts into the database, in order."""
+        now = models.utcnow()
+        rows = [
+            {
+                "id": ids.new(ids.ATTEMPT, at=now.timestamp() + number),
+                "delivery_id": delivery_id,
+                "number": number + 1,
+                "started_at": now,
+                "duration": 0.25,
+                "status_code": 500,
+                "response": "no",
+                "next_at": now,
+            }
+            for number in range(count)
+        ]
+        self.execute(self.tables.attempt.insert(), rows)
+        return [row["id"] for row in rows]
+
+    def execute(self, statement: Any, rows: Any = None) -> None:
+        with self.app.app_context(), self.db.engine.begin() as connection:
+            connection.execute(statement, rows)
+
+    def rows(self, table: sa.Table) -> list[dict[str, Any]]:
+        with self.app.app_context(), self.db.engine.connect() as connection:
+            return [dict(row) for row in connection.execute(sa.select(table)).mappings()]
+
+
+@contextmanager
+def host(url: str, **options: Any) -> Iterator[Host]:
+    made = Host(url, **options)
+    try:
+        yield made
+    finally:
+        made.close()
