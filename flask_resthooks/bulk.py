@@ -1,0 +1,117 @@
+"""Engine: which records a bulk statement touches.
+
+    `session.execute(update(Contact)…)` ──► **their primary keys** ──► `capture` notes them
+
+The unit of work does not see such statements. For `update` and `delete` the keys are selected
+before; for `insert` they are returned by the statement itself. More keys than are changed in the
+end do no harm: `capture` compares before with after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+from sqlalchemy.engine import cursor
+
+from .representation import PrimaryKey, Reader, RecordType
+
+
+def is_bulk(execution: orm.ORMExecuteState) -> bool:
+    """Whether it is an ORM-enabled `insert`, `update` or `delete` of a mapped class."""
+    if execution.is_select or not execution.is_orm_statement:
+        return False
+    statement = execution.statement
+    return isinstance(statement, sa.Insert | sa.Update | sa.Delete) and (
+        "parententity" in statement.table._annotations
+    )
+
+
+def selected_keys(
+    execution: orm.ORMExecuteState, record_type: RecordType, reader: Reader
+) -> Iterator[PrimaryKey]:
+    """The keys of the records that an `update` or `delete` will touch."""
+    statement: Any = execution.statement
+    many = execution.parameters if isinstance(execution.parameters, list) else None
+    names = record_type.key_names
+    if many and all(name in many[0] for name in names) and statement.whereclause is None:
+        for parameters in many:
+            yield tuple(parameters[name] for name in names)
+        return
+    entity = statement.entity_description["entity"]
+    keys = sa.select(*[getattr(entity, name) for name in names])
+    if statement.whereclause is not None:
+        keys = keys.where(statement.whereclause)
+    keys = keys.options(*statement._with_options)
+    for one in many if many is not None else [execution.parameters]:
+        for row in reader.execute(keys, one or {}):
+            yield tuple(row)
+
+
+def overwrites(statement: Any) -> bool:
+    """Whether an `insert` can change rows that exist: `ON CONFLICT DO UPDATE`, `OR REPLACE`."""
+    clause = statement._post_values_clause
+    harmless = clause is None or clause.__visit_name__ == "on_conflict_do_nothing"
+    return bool(statement._prefixes) or not harmless
+
+
+def rehearse(
+    execution: orm.ORMExecuteState, record_type: RecordType, reader: Reader
+) -> list[PrimaryKey]:
+    """The keys of the rows that an `insert` would write, in a savepoint that is rolled back.
+
+    Nothing else tells which rows an upsert will meet: its conflict target may be any constraint,
+    its values any expression.
+    """
+    statement: Any = execution.statement
+    connection = reader.connection(bind_arguments={"mapper": record_type.mapper})
+    savepoint = connection.begin_nested()
+    try:
+        result = reader.execute(
+            statement.returning(*record_type.key_attributes), execution.parameters
+        )
+        width = len(record_type.key_attributes)
+        return [tuple(row)[-width:] for row in result]
+    finally:
+        savepoint.rollback()
+        reader.expunge_all()
+
+
+def insert(
+    execution: orm.ORMExecuteState, record_type: RecordType
+) -> tuple[Iterable[PrimaryKey], sa.Result[Any]]:
+    """Execute an `insert`: the keys of the rows that it wrote, and the result for the caller.
+
+    The statement is made to return the keys; what the caller sees of it is as if it were not.
+    """
+    statement: Any = execution.statement
+    result: Any = execution.invoke_statement(statement.returning(*record_type.key_attributes))
+    width = len(record_type.key_attributes)
+    if statement._returning:
+        frozen = result.freeze()
+        keys = [tuple(row)[-width:] for row in frozen.data]
+        return keys, frozen().columns(*range(len(result.keys()) - width))
+    rows = result.all()
+    keys = [tuple(row) for row in rows]
+    if execution.parameters:
+        # What the ORM gives for parameters that were passed beside the statement.
+        return keys, cursor.null_dml_result()
+    return keys, _WithoutRows(result.raw.context, rows)
+
+
+class _WithoutRows(sa.CursorResult[Any]):
+    """What an `insert` without RETURNING gives, though it was executed with it."""
+
+    def __init__(self, context: Any, rows: list[Any]) -> None:
+        super().__init__(context, cursor._NO_CURSOR_DML, None)
+        self._rows = rows
+
+    @property
+    def rowcount(self) -> int:
+        return len(self._rows)
+
+    @property
+    def inserted_primary_key_rows(self) -> Any:
+        return self._rows

@@ -1,0 +1,504 @@
+"""Engine: from a session's transaction to event rows.
+
+    **changes of tracked records** ──► before-state, noted at first touch ──► commit ──► event rows
+
+One transaction yields at most one event per record: the difference between what the database held
+before the transaction first touched the record and what it holds at the commit. The before-state
+is noted once, before the flush or the statement that changes it. What a savepoint's rollback takes
+back needs no bookkeeping: the database itself holds the former state again, and no difference is
+left. For the same reason it does no harm to note a record that is not changed in the end.
+
+Not seen: raw SQL, statements on Core tables, `bulk_save_objects` and its kin, what the database
+does by itself (`ON DELETE CASCADE`, triggers) to other records. `Capture.emit` is the way out.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event, orm
+
+from . import bulk, formats, ids
+from .errors import CaptureError
+from .event_types import EventTypes
+from .models import Tables, utcnow
+from .representation import (
+    READ_CHUNK,
+    PrimaryKey,
+    Reader,
+    RecordType,
+    Representation,
+    Resource,
+    chunks,
+    key_of,
+    represent,
+)
+
+__all__ = ["Capture", "Resource"]
+
+log = logging.getLogger(__name__)
+
+WRITE_CHUNK = 500
+"""Events that are written by one statement."""
+
+
+class _Existed:
+    """A before-state that no verb of the resource asks for."""
+
+
+EXISTED = _Existed()
+
+Before = Representation | CaptureError | _Existed | None
+"""None: the record did not exist. An error is raised only if an event needs what failed."""
+
+After = Representation | _Existed | None
+
+IdentityKey = tuple[Any, ...]
+Row = dict[str, Any]
+
+
+class _Notes:
+    """What is known of one transaction."""
+
+    def __init__(self, session: orm.Session) -> None:
+        self._session = session
+        self._reader: Reader | None = None
+        # The before-state of each record that was touched, in the order of the first touches.
+        self.before: dict[IdentityKey, tuple[RecordType, Before]] = {}
+        self.locked: set[sa.Engine] = set()
+        # Whether there may be more to tell than was written.
+        self.changed = False
+        # Once the commit has begun, what is changed still is written at once.
+        self.committing = False
+        self.committed = False
+        # Ids of all rows that commits of this transaction wrote, those taken back included.
+        self.written: list[str] = []
+        self.events = 0
+        self.emitted: list[str] = []
+        self.rolled_back = False
+
+    @property
+    def reader(self) -> Reader:
+        if self._reader is None:
+            self._reader = Reader(self._session)
+        return self._reader
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+
+
+class Capture:
+    """Writes an event for every record of a tracked model that a transaction changed.
+
+    :param wake: called after a transaction that wrote events was committed.
+    """
+
+    def __init__(self, tables: Tables, event_types: EventTypes, wake: Callable[[], None]) -> None:
+        self._event = tables.event
+        self._insert = tables.event.insert()
+        self._event_types = event_types
+        self._wake = wake
+        self._resources: dict[type, Resource] = {}
+        self._record_types: dict[type, RecordType | None] = {}
+        self._families: dict[type, RecordType | None] = {}
+
+    def track(self, model: type, resource: Resource) -> None:
+        """Make events of a model's records, and of its subclasses' unless these are tracked."""
+        self._resources[model] = resource
+        self._record_types.clear()
+        self._families.clear()
+        event.listen(model, "before_update", self._before_update, propagate=True)
+        event.listen(model, "before_delete", self._before_delete, propagate=True)
+        event.listen(model, "after_insert", self._after_insert, propagate=True)
+
+    def listen(self, target: Any) -> None:
+        """Watch the sessions of a session class, `sessionmaker` or `scoped_session`."""
+        if isinstance(target, orm.scoped_session):
+            target = target.session_factory
+        if isinstance(target, orm.sessionmaker):
+            target = target.class_
+        for name, listener in (
+            ("before_flush", self._before_flush),
+            ("after_flush_postexec", self._after_flush),
+            ("do_orm_execute", self._on_execute),
+            ("before_commit", self._before_commit),
+            ("after_commit", self._after_commit),
+            ("after_soft_rollback", self._after_rollback),
+            ("after_transaction_end", self._after_end),
+        ):
+            if not event.contains(target, name, listener):
+                event.listen(target, name, listener)
+
+    def emit(
+        self,
+        session: Any,
+        event_type: str,
+        value: Any,
+        owner: Any,
+        *,
+        resource: str | None = None,
+    ) -> str:
+        """Write an event in the session's transaction, with which it is rolled back.
+
+        :param value: a mapping is sent as it is, anything else as the event type's schema shows it.
+        :param owner: to whom it is told.
+        :param resource: the record that it happened to, `contact:17`; found out for a tracked one.
+        :returns: the event's id.
+        :raises UnknownEventType: if nobody registered that event type.
+        :raises CaptureError: if the value cannot be represented, or the owner is None.
+        """
+        if isinstance(session, orm.scoped_session):
+            session = session()
+        schema = self._event_types[event_type].schema
+        if owner is None:
+            raise CaptureError(f"{event_type} needs an owner; None would be told to nobody")
+        if not isinstance(value, Mapping):
+            # So that it has its primary key and its defaults.
+            session._autoflush()
+            resource = resource or self._key_of(value)
+        row = _row(event_type, str(owner), resource, _json_of(event_type, schema, value))
+        self._connection(session).execute(self._insert, [row])
+        self._notes(session).emitted.append(row["id"])
+        return str(row["id"])
+
+    def _key_of(self, value: Any) -> str | None:
+        record_type = self._record_type(type(value))
+        identity = sa.inspect(value).identity if record_type else None
+        if record_type is None or record_type.resource is None or identity is None:
+            return None
+        return key_of(record_type.resource, identity)
+
+    # Which records, of which classes.
+
+    def _record_type(self, class_: type) -> RecordType | None:
+        """None if the class is not tracked."""
+        try:
+            return self._record_types[class_]
+        except KeyError:
+            resource = next(
+                (self._resources[base] for base in class_.__mro__ if base in self._resources), None
+            )
+            record_type = RecordType(orm.class_mapper(class_), resource) if resource else None
+            self._record_types[class_] = record_type
+            return record_type
+
+    def _family(self, mapper: orm.Mapper[Any]) -> RecordType | None:
+        """How to read the class with all its subclasses; None if none of them is tracked."""
+        record_type = self._record_type(mapper.class_)
+        if record_type is not None:
+            return record_type
+        if mapper.class_ not in self._families:
+            below = [self._record_type(below.class_) for below in mapper.self_and_descendants]
+            self._families[mapper.class_] = RecordType(mapper, None) if any(below) else None
+        return self._families[mapper.class_]
+
+    def _notes(self, session: orm.Session) -> _Notes:
+        notes: _Notes | None = session.info.get(self)
+        if notes is None:
+            notes = session.info[self] = _Notes(session)
+        return notes
+
+    # The first touch of a record.
+
+    def _before_flush(self, session: orm.Session, context: Any, instances: Any) -> None:
+        if not self._resources:
+            return
+        notes = self._notes(session)
+        changing: dict[RecordType, list[PrimaryKey]] = {}
+        showing: dict[RecordType, list[PrimaryKey]] = {}
+        for instance in session.dirty:
+            record_type = self._record_type(type(instance))
+            if record_type is None:
+                continue
+            state = sa.inspect(instance)
+            if session.is_modified(instance, include_collections=False):
+                changing.setdefault(record_type, []).append(state.identity)
+            elif record_type.may_show(state.committed_state):
+                showing.setdefault(record_type, []).append(state.identity)
+        for instance in session.deleted:
+            record_type = self._record_type(type(instance))
+            if record_type is not None:
+                changing.setdefault(record_type, []).append(sa.inspect(instance).identity)
+        if changing or showing:
+            notes.changed = True
+        for record_type, keys in changing.items():
+            self._note(notes, record_type, keys)
+        for record_type, keys in showing.items():
+            # Without a lock: a new contact must not make others wait for its account's row.
+            self._note(notes, record_type, keys, lock=False)
+
+    def _before_update(self, mapper: Any, connection: Any, target: Any) -> None:
+        """Sees what only the flush itself finds out: foreign keys that follow a parent."""
+        state = sa.inspect(target)
+        changes = state.session.is_modified(target, include_collections=False)
+        self._in_flush(state, mapper, changes)
+
+    def _before_delete(self, mapper: Any, connection: Any, target: Any) -> None:
+        """Sees what only the flush itself finds out: orphans."""
+        self._in_flush(sa.inspect(target), mapper, True)
+
+    def _in_flush(self, state: Any, mapper: orm.Mapper[Any], changes: bool) -> None:
+        notes: _Notes | None = state.session.info.get(self)
+        record_type = self._record_type(state.class_)
+        if notes is None or record_type is None:
+            return
+        notes.changed = True
+        if changes and state.key not in notes.before:
+            self._note(notes, record_type, [state.identity])
+        key = mapper.identity_key_from_instance(state.object)
+        if key != state.key:
+            notes.before.setdefault(key, record_type.did_not_exist)
+
+    def _after_insert(self, mapper: Any, connection: Any, target: Any) -> None:
+        session: Any = orm.object_session(target)
+        notes: _Notes | None = session.info.get(self)
+        record_type = self._record_type(type(target))
+        if notes is not None and record_type is not None:
+            notes.changed = True
+            key = mapper.identity_key_from_instance(target)
+            notes.before.setdefault(key, record_type.did_not_exist)
+
+    def _note(
+        self,
+        notes: _Notes,
+        record_type: RecordType,
+        keys: Iterable[PrimaryKey],
+        *,
+        lock: bool = True,
+        sure: bool = True,
+    ) -> None:
+        """Note the before-state of records that are about to be touched.
+
+        :param lock: let nobody else change them until the transaction ends.
+        :param sure: whether they are known to exist.
+        """
+        identity_key = record_type.mapper.identity_key_from_primary_key
+        unknown = {identity_key(key): key for key in keys}
+        for key in notes.before.keys() & unknown.keys():
+            del unknown[key]
+        if not unknown:
+            return
+        if sure and not record_type.looks_back:
+            notes.before.update(dict.fromkeys(unknown, (record_type, EXISTED)))
+            return
+        self._lock(notes, record_type)
+        for instance in record_type.read(notes.reader, unknown.values(), lock=lock):
+            key = sa.inspect(instance).identity_key
+            unknown.pop(key, None)
+            of_instance = self._record_type(type(instance))
+            if of_instance is not None:
+                notes.before.setdefault(key, (of_instance, _before(of_instance, instance)))
+        notes.before.update(dict.fromkeys(unknown, record_type.did_not_exist))
+
+    def _lock(self, notes: _Notes, record_type: RecordType) -> None:
+        """On SQLite: become the writer first, so that nobody writes between look and change."""
+        connection = notes.reader.connection(bind_arguments={"mapper": record_type.mapper})
+        if connection.dialect.name == "sqlite" and connection.engine not in notes.locked:
+            connection.execute(record_type.write_nothing)
+            notes.locked.add(connection.engine)
+
+    def _on_execute(self, execution: orm.ORMExecuteState) -> sa.Result[Any] | None:
+        if not bulk.is_bulk(execution) or isinstance(execution.session, Reader):
+            return None
+        mapper = execution.bind_mapper
+        record_type = None if mapper is None else self._family(mapper)
+        if record_type is None:
+            return None
+        if execution.execution_options.get("autoflush", True):
+            execution.session._autoflush()
+        notes = self._notes(execution.session)
+        notes.changed = True
+        result = None
+        self._lock(notes, record_type)
+        if execution.is_insert:
+            if bulk.overwrites(execution.statement):
+                keys = bulk.rehearse(execution, record_type, notes.reader)
+                self._note(notes, record_type, keys, sure=False)
+            written, result = bulk.insert(execution, record_type)
+            identity_key = record_type.mapper.identity_key_from_primary_key
+            for key in written:
+                notes.before.setdefault(identity_key(key), record_type.did_not_exist)
+        else:
+            keys = list(bulk.selected_keys(execution, record_type, notes.reader))
+            self._note(notes, record_type, keys)
+            if notes.committing:
+                result = execution.invoke_statement()
+        if notes.committing:
+            self._write(execution.session, notes)
+        return result
+
+    # The end of the transaction.
+
+    def _before_commit(self, session: orm.Session) -> None:
+        if _ends_savepoint(session):
+            return
+        session.flush()
+        notes = self._notes(session)
+        notes.committing = True
+        if notes.changed:
+            self._write(session, notes)
+        if notes.emitted and notes.rolled_back:
+            notes.emitted = self._existing(session, notes.emitted)
+
+    def _after_flush(self, session: orm.Session, context: Any) -> None:
+        """Listeners that run later in the same commit may still change something."""
+        notes = session.info.get(self)
+        if notes is not None and notes.committing and notes.changed:
+            self._write(session, notes)
+
+    def _after_rollback(self, session: orm.Session, transaction: Any) -> None:
+        notes = session.info.get(self)
+        if notes is not None:
+            notes.changed = notes.rolled_back = True
+
+    def _after_commit(self, session: orm.Session) -> None:
+        notes = session.info.get(self)
+        if notes is not None and not session.in_nested_transaction():
+            notes.committed = True
+
+    def _after_end(self, session: orm.Session, transaction: orm.SessionTransaction) -> None:
+        """Here, and not in `after_commit`, no connection is held any more."""
+        if transaction.parent is not None:
+            return
+        notes = session.info.pop(self, None)
+        if notes is None:
+            return
+        notes.close()
+        if notes.committed and (notes.events or notes.emitted):
+            try:
+                self._wake()
+            except Exception:
+                log.exception("nobody was woken up; the sweep will find what was committed")
+
+    # The event rows.
+
+    def _write(self, session: orm.Session, notes: _Notes) -> None:
+        """Write all events of the transaction; instead of those that it wrote before, if any."""
+        connection = self._connection(session)
+        for ids_ in chunks(notes.written, WRITE_CHUNK):
+            connection.execute(self._event.delete().where(self._event.c.id.in_(ids_)))
+        notes.events = 0
+        for rows in chunks(self._rows(notes), WRITE_CHUNK):
+            connection.execute(self._insert, rows)
+            notes.events += len(rows)
+            notes.written += [row["id"] for row in rows]
+        notes.changed = False
+
+    def _rows(self, notes: _Notes) -> Iterator[Row]:
+        for chunk in chunks(list(notes.before.items()), READ_CHUNK):
+            after = self._after(notes, chunk)
+            for key, (record_type, before) in chunk:
+                row = _difference(record_type, before, after.get(key))
+                if row is not None:
+                    yield row
+
+    def _after(
+        self, notes: _Notes, chunk: list[tuple[IdentityKey, tuple[RecordType, Before]]]
+    ) -> dict[IdentityKey, After]:
+        """Those records of the chunk that exist now."""
+        keys: dict[RecordType, list[PrimaryKey]] = {}
+        for key, (record_type, _) in chunk:
+            keys.setdefault(record_type, []).append(key[1])
+        after: dict[IdentityKey, After] = {}
+        for record_type in keys:
+            for instance in record_type.read(notes.reader, keys[record_type]):
+                key = sa.inspect(instance).identity_key
+                _, before = notes.before.get(key, (None, EXISTED))
+                after[key] = self._told(instance, before)
+        return after
+
+    def _told(self, instance: Any, before: Before) -> After:
+        record_type = self._record_type(type(instance))
+        resource = record_type.resource if record_type else None
+        verb = "create" if before is None else "update"
+        if resource is None or isinstance(before, _Existed) or verb not in resource.verbs:
+            return EXISTED
+        return represent(resource, instance)
+
+    def _existing(self, session: orm.Session, event_ids: list[str]) -> list[str]:
+        found = sa.select(self._event.c.id).where(self._event.c.id.in_(event_ids))
+        return list(self._connection(session).scalars(found))
+
+    def _connection(self, session: orm.Session) -> sa.Connection:
+        """The session's own for the event table, which may be on another database."""
+        return session.connection(bind_arguments={"clause": self._insert})
+
+
+def _ends_savepoint(session: orm.Session) -> bool:
+    """Whether what is about to be committed is a savepoint, and not the transaction.
+
+    A transaction can be committed while savepoints are open. Then, and only then, the outermost
+    one is being worked on; SQLAlchemy says so nowhere else.
+    """
+    transaction = session.get_transaction()
+    return session.in_nested_transaction() and getattr(transaction, "_current_fn", None) is None
+
+
+def _before(record_type: RecordType, instance: Any) -> Before:
+    if record_type.resource is None or not record_type.looks_back:
+        return EXISTED
+    try:
+        return represent(record_type.resource, instance)
+    except CaptureError as error:
+        if isinstance(error.__cause__, sa.exc.SQLAlchemyError):
+            # The transaction may be broken already: the next statement would hide the cause.
+            raise
+        return error
+
+
+def _difference(record_type: RecordType, before: Before, after: After) -> Row | None:
+    """The event row that tells of it; None if there is nothing to tell."""
+    if before is after or isinstance(before, _Existed) or isinstance(after, _Existed):
+        return None
+    if before is None:
+        return _event_row("create", after) if after else None
+    if after is None and record_type.resource and "delete" not in record_type.resource.verbs:
+        return None
+    if isinstance(before, CaptureError):
+        raise before
+    if after is None:
+        return _event_row("delete", before)
+    watch = after.resource.watch is not None
+    if before.watched == after.watched if watch else before.data == after.data:
+        return None
+    old, new = json.loads(before.data), json.loads(after.data)
+    if old == new and not watch:
+        return None
+    previous = {name: old[name] for name in old if name not in new or old[name] != new[name]}
+    return _event_row("update", after, formats.to_json(previous))
+
+
+def _event_row(verb: str, told: Representation, previous: str | None = None) -> Row | None:
+    if told.owner is None:
+        return None
+    return _row(f"{told.resource.name}.{verb}", told.owner, told.key, told.data, previous)
+
+
+def _row(
+    event_type: str, owner: str, resource: str | None, data: str, previous: str | None = None
+) -> Row:
+    return {
+        "id": ids.new(ids.EVENT),
+        "type": event_type,
+        "owner": owner,
+        "resource": resource,
+        "created_at": utcnow(),
+        "data": data,
+        "previous": previous,
+    }
+
+
+def _json_of(event_type: str, schema: Any, value: Any) -> str:
+    try:
+        if not isinstance(value, Mapping):
+            if schema is None:
+                raise TypeError(f"it has no schema, so it takes a mapping, not {value!r}")
+            value = schema.dump(value, many=False)
+        return formats.to_json(value)
+    except Exception as error:
+        raise CaptureError(f"no {event_type} can be made: {error}") from error

@@ -1,0 +1,251 @@
+"""Engine: a record as its schema shows it, read from the database as the transaction sees it.
+
+    commit ──► `capture` notes who was touched ──► **before and after, represented** ──► event row
+
+Both are read by a second session on the first one's connection (`Reader`). What is compared and
+sent is therefore what the database holds: server defaults, computed columns and coerced types
+included. The host's session is left as it was: nothing is refreshed, expired or kept alive.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import marshmallow as ma
+import sqlalchemy as sa
+from sqlalchemy import orm
+from sqlalchemy.orm.interfaces import ORMOption
+
+from . import formats
+from .errors import CaptureError
+
+PrimaryKey = tuple[Any, ...]
+
+READ_CHUNK = 500
+"""Records that are read by one statement: so many parameters are allowed everywhere."""
+
+RESOURCE_LENGTH = 255
+NESTED_DEPTH = 4
+UNLOADABLE = ("dynamic", "write_only")
+"""Kinds of relationships that cannot be loaded for many records at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """What is told of a model's records, and to whom.
+
+    :param name: `contact`; its event types are `contact.create`, `.update` and `.delete`.
+    :param schema: a marshmallow schema instance; what it dumps is an event's `data`.
+    :param owner: the attribute (dotted: `account.id`) or the callable that names a record's owner;
+        None names nobody, and then nobody is told.
+    :param verbs: those that make events.
+    :param url: where a record can be fetched.
+    :param watch: attributes; an update makes an event only if one of them changed. None: whatever
+        the schema shows.
+    """
+
+    name: str
+    schema: Any
+    owner: str | Callable[[Any], Any]
+    verbs: tuple[str, ...] = ("create", "update", "delete")
+    url: Callable[[Any], str] | None = None
+    watch: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Representation:
+    """A record at one moment.
+
+    :param key: `contact:17`.
+    :param owner: None if nobody is to be told.
+    :param data: JSON text.
+    :param watched: the values of `Resource.watch`.
+    """
+
+    resource: Resource
+    key: str
+    owner: str | None
+    data: str
+    watched: tuple[Any, ...]
+
+
+def represent(resource: Resource, instance: Any) -> Representation:
+    """A record as its resource shows it now.
+
+    :raises CaptureError: if the schema or the owner callable raises, or shows what is not JSON.
+    """
+    key = key_of(resource, sa.inspect(instance).identity)
+    try:
+        return Representation(
+            resource,
+            key,
+            _owner_of(resource, instance),
+            formats.to_json(resource.schema.dump(instance, many=False)),
+            tuple(_comparable(getattr(instance, name)) for name in resource.watch or ()),
+        )
+    except Exception as error:
+        raise CaptureError(
+            f"no event can be made from {key} (resource {resource.name!r}): "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def key_of(resource: Resource, primary_key: Sequence[Any]) -> str:
+    """`contact:17`; the parts of a composite key are joined by commas."""
+    key = f"{resource.name}:{','.join(map(str, primary_key))}"
+    if len(key) <= RESOURCE_LENGTH:
+        return key
+    return f"{resource.name}:{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+def _owner_of(resource: Resource, instance: Any) -> str | None:
+    owner = instance
+    if callable(resource.owner):
+        owner = resource.owner(instance)
+    else:
+        for name in resource.owner.split("."):
+            if owner is None:
+                break
+            owner = getattr(owner, name)
+    return None if owner is None else str(owner)
+
+
+def _comparable(value: Any) -> Any:
+    """Records of two sessions are equal if they have the same identity."""
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_comparable(item) for item in value]
+    state = sa.inspect(value, raiseerr=False)
+    return (state.mapper, state.identity) if isinstance(state, orm.InstanceState) else value
+
+
+class Reader(orm.Session):
+    """A session that reads what another session's transaction sees, on that one's connections."""
+
+    def __init__(self, host: orm.Session) -> None:
+        # The transaction is the host's: closing the reader must neither commit nor roll it back.
+        super().__init__(autoflush=False, join_transaction_mode="rollback_only")
+        self._host = host
+
+    def get_bind(self, mapper: Any = None, *, clause: Any = None, **options: Any) -> Any:
+        """The host's connection for writing there: the one that the transaction is on."""
+        mapper = mapper and sa.inspect(mapper)
+        if mapper is not None and isinstance(mapper.local_table, sa.Table):
+            clause = mapper.local_table.update()
+        return self._host.connection(bind_arguments={"mapper": mapper, "clause": clause})
+
+
+class RecordType:
+    """How the records of one mapped class are read.
+
+    :param resource: None for a class that is not tracked (but has subclasses that are).
+    """
+
+    def __init__(self, mapper: orm.Mapper[Any], resource: Resource | None) -> None:
+        self.mapper = mapper
+        self.resource = resource
+        # Their before-state matters only to these verbs.
+        self.looks_back = resource is None or bool({"update", "delete"} & set(resource.verbs))
+        keys = [mapper.get_property_by_column(column) for column in mapper.primary_key]
+        self.key_names = [key.key for key in keys]
+        self.key_attributes: list[Any] = [key.class_attribute for key in keys]
+        # The note of a record that the transaction made; one for all.
+        self.did_not_exist: tuple[RecordType, None] = (self, None)
+        table: Any = mapper.primary_key[0].table
+        self.write_nothing = sa.delete(table).where(sa.false())
+        self._shown = None if resource is None else _shown_names(mapper, resource)
+        self._select = self._statement()
+        # Takes the lock that the change will take: what is read stays true until then. Locked in
+        # one order everywhere, as the unit of work does.
+        self._locking_select = self._select.order_by(*mapper.primary_key).with_for_update(
+            key_share=True, of=table
+        )
+
+    def may_show(self, names: Iterable[str]) -> bool:
+        """Whether a change of one of these attributes can make an event."""
+        return self._shown is None or not self._shown.isdisjoint(names)
+
+    def _statement(self) -> sa.Select[Any]:
+        wanted: Any = sa.bindparam("primary_keys", expanding=True)
+        first, *rest = self.key_attributes
+        matches = sa.tuple_(first, *rest).in_(wanted) if rest else first.in_(wanted)
+        options = list(_options(self.mapper, self.resource)) if self.resource else []
+        below = [mapper.class_ for mapper in self.mapper.self_and_descendants]
+        if len(below) > 1 and self.mapper.polymorphic_on is not None:
+            options.append(orm.selectin_polymorphic(self.mapper.class_, below[1:]))
+        return sa.select(self.mapper.class_).where(matches).options(*options)
+
+    def read(
+        self, reader: Reader, keys: Iterable[PrimaryKey], *, lock: bool = False
+    ) -> Iterator[Any]:
+        """The instances of those keys that exist; each is good until the next is asked for.
+
+        :param lock: let nobody else change them until the transaction ends.
+        """
+        statement = self._locking_select if lock else self._select
+        simple = len(self.key_attributes) == 1
+        for chunk in chunks(keys, READ_CHUNK):
+            wanted = [key[0] for key in chunk] if simple else chunk
+            yield from reader.scalars(statement, {"primary_keys": wanted}).unique()
+            reader.expunge_all()
+
+
+def _shown_names(mapper: orm.Mapper[Any], resource: Resource) -> frozenset[str] | None:
+    """The attributes that make events; None if that cannot be known."""
+    if resource.watch is not None:
+        return frozenset(resource.watch)
+    names = set()
+    for name, field in resource.schema.dump_fields.items():
+        if isinstance(field, ma.fields.Method | ma.fields.Function):
+            return None
+        names.add((field.attribute or name).partition(".")[0])
+    known = {*mapper.column_attrs.keys(), *mapper.relationships.keys()}
+    return frozenset(names) if names <= known else None
+
+
+def _options(mapper: orm.Mapper[Any], resource: Resource) -> Iterator[ORMOption]:
+    """Load at once what would else be loaded for each record."""
+    yield from _schema_options(mapper, resource.schema, NESTED_DEPTH)
+    names = list(resource.watch or ())
+    if isinstance(resource.owner, str):
+        names.append(resource.owner.partition(".")[0])
+    for name in names:
+        yield from _attribute_options(mapper, name, None, 0)
+
+
+def _schema_options(mapper: orm.Mapper[Any], schema: Any, depth: int) -> Iterator[ORMOption]:
+    for name, field in schema.dump_fields.items():
+        while isinstance(field, ma.fields.List):
+            field = field.inner
+        try:
+            nested = field.schema if isinstance(field, ma.fields.Nested) else None
+        except Exception:
+            # A nested schema that cannot be made: `represent` says so, naming the resource.
+            nested = None
+        attribute = (field.attribute or name).partition(".")[0]
+        yield from _attribute_options(mapper, attribute, nested, depth)
+
+
+def _attribute_options(
+    mapper: orm.Mapper[Any], name: str, nested: Any, depth: int
+) -> Iterator[ORMOption]:
+    shown = mapper.attrs.get(name)
+    if isinstance(shown, orm.ColumnProperty) and shown.deferred:
+        yield orm.undefer(shown.class_attribute)
+    elif isinstance(shown, orm.RelationshipProperty) and shown.lazy not in UNLOADABLE:
+        below = _schema_options(shown.mapper, nested, depth - 1) if nested and depth else ()
+        yield orm.selectinload(shown.class_attribute).options(*below)
+
+
+def chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of up to `size` items."""
+    chunk: list[Any] = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
