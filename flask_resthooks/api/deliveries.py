@@ -14,14 +14,9 @@ from .errors import not_found
 from .paging import page
 from .rows import SubscriptionRows
 from .subscriptions import ID_PARAMETER, owned
-from .views import View, operation
+from .views import View, id_parameter, operation
 
-_ID_PARAMETER = {
-    "name": "delivery_id",
-    "in": "path",
-    "description": "The delivery's id.",
-    "required": True,
-}
+_ID_PARAMETER = id_parameter("delivery", ids.DELIVERY)
 
 
 class _View(View):

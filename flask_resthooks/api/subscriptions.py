@@ -20,14 +20,9 @@ from .paging import page
 from .parsing import readable
 from .rows import SubscriptionRows, write
 from .targets import TargetCheck
-from .views import View, operation
+from .views import View, id_parameter, operation
 
-ID_PARAMETER = {
-    "name": "subscription_id",
-    "in": "path",
-    "description": "The subscription's id.",
-    "required": True,
-}
+ID_PARAMETER = id_parameter("subscription", ids.SUBSCRIPTION)
 _EITHER = {"oneOf": [{"required": ["event"]}, {"required": ["events"]}]}
 _NOT_BOTH = {"not": {"required": ["event", "events"]}}
 _LOCATION = {

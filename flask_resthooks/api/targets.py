@@ -44,7 +44,12 @@ class TargetCheck:
                 self._room.release()
 
         # The resolver knows no timeout, and a thread of a pool would hold up the process's end.
-        threading.Thread(target=resolve, name="resthooks-resolve", daemon=True).start()
+        thread = threading.Thread(target=resolve, name="resthooks-resolve", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # there can be no more threads
+            self._room.release()
+            return None
         try:
             return answers.get(timeout=self._limit)
         except queue.Empty:

@@ -118,6 +118,20 @@ def operation(
     return decorate
 
 
+def id_parameter(what: str, prefix: str) -> dict[str, Any]:
+    """The documentation of an id in a path.
+
+    :param prefix: of the id.
+    """
+    return {
+        "name": f"{what}_id",
+        "in": "path",
+        "description": f"The {what}'s id.",
+        "required": True,
+        "schema": {"type": "string", "pattern": f"^{prefix}_[0-9a-f]{{32}}$"},
+    }
+
+
 class _Tools(flask_smorest.Blueprint):  # type: ignore[misc]  # it is untyped
     ARGUMENTS_PARSER = Parser()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime as dt
 import threading
 import time
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from api_host import URL, Host, host, resolver
 
 from flask_resthooks import signing
@@ -257,6 +259,30 @@ def test_two_changes_at_once_are_both_kept(acme: Host) -> None:
     shown = acme.call("GET", path).json
     assert (shown["description"], shown["metadata"]) == ("9", {"n": "9"})
     assert patterns(acme) == {("acme", "contact.*"), ("acme", "invoice.*")}
+
+
+def test_a_delete_that_meets_a_worker_the_other_way_round_succeeds(postgresql_url: str) -> None:
+    with host(postgresql_url) as acme:
+        made = acme.subscribe()
+        acme.deliveries(made["id"], 1)
+        locked = threading.Event()
+
+        def settle() -> None:
+            with acme.app.app_context(), acme.db.engine.begin() as connection:
+                connection.execute(acme.tables.delivery.update().values(status="failed"))
+                locked.set()
+                time.sleep(0.5)
+                with contextlib.suppress(sa.exc.OperationalError):  # or it is the victim
+                    connection.execute(acme.tables.subscription.update().values(status="disabled"))
+
+        worker = threading.Thread(target=settle)
+        worker.start()
+        locked.wait()
+        answer = acme.call("DELETE", f"/subscriptions/{made['id']}")
+        worker.join()
+        assert answer.status_code == 204
+        assert acme.rows(acme.tables.subscription) == []
+        assert acme.rows(acme.tables.delivery)[0]["status"] == "cancelled"
 
 
 REFUSED_URLS = [
