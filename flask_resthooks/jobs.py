@@ -160,7 +160,7 @@ def drain(queue: str) -> None:
 def _load(queue: str) -> Plant:
     from flask.cli import ScriptInfo
 
-    app = ScriptInfo().load_app()
+    app = ScriptInfo(app_import_path=os.environ.get("FLASK_APP")).load_app()
     state = app.extensions.get("resthooks")
     if state is None:
         raise RuntimeError("the app that FLASK_APP names does not use flask_resthooks")

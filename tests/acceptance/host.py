@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -52,8 +53,8 @@ class Host:
         trace: TracebackType | None,
     ) -> None:
         for worker in self.workers:
-            if worker.poll() is None:
-                worker.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(worker.pid, signal.SIGKILL)  # and its scheduler
             worker.wait()
         self.app.extensions["resthooks"].wakeups._failing = False
         with self.app.app_context():
@@ -115,7 +116,7 @@ class Host:
     def _count(self, column: sa.Column[Any]) -> Counter[Any]:
         question = sa.select(column, sa.func.count()).group_by(column)
         with self.engine.connect() as connection:
-            return Counter(dict(connection.execute(question).tuples().all()))
+            return Counter({value: count for value, count in connection.execute(question)})
 
     def waiting(self) -> int:
         """Events that are not fanned out, and deliveries that have not come to their end."""
