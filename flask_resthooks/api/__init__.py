@@ -6,7 +6,7 @@ import flask_smorest
 
 from . import deliveries, errors, event_types, subscriptions
 from .context import Context
-from .views import METHODS, View
+from .views import METHODS, Blueprint, View
 
 __all__ = ["Context", "create_blueprint"]
 
@@ -26,7 +26,7 @@ _ROUTES: tuple[tuple[str, type[View]], ...] = (
 
 def create_blueprint(context: Context) -> flask_smorest.Blueprint:
     """The API of one app, for `flask_smorest.Api.register_blueprint`."""
-    blueprint = flask_smorest.Blueprint(
+    blueprint = Blueprint(
         NAME,
         __name__,
         url_prefix=context.settings.url_prefix,

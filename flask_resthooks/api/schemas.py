@@ -147,6 +147,15 @@ class RESTHooksSubscriptionChangeSchema(ma.Schema):
             raise ma.ValidationError("Give either events or event.", "events")
 
 
+_EITHER = {"oneOf": [{"required": ["event"]}, {"required": ["events"]}]}
+RULES: dict[type[ma.Schema], dict[str, Any]] = {
+    RESTHooksSubscriptionCreateSchema: _EITHER,
+    RESTHooksSubscriptionReplaceSchema: _EITHER,
+    RESTHooksSubscriptionChangeSchema: {"not": {"required": ["event", "events"]}},
+}
+"""What the methods above check, for the OpenAPI document."""
+
+
 class _Answer(ma.Schema):
     class Meta:
         unknown = ma.EXCLUDE  # in the OpenAPI document: more properties may come

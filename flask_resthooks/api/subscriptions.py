@@ -23,8 +23,6 @@ from .targets import TargetCheck
 from .views import View, id_parameter, operation
 
 ID_PARAMETER = id_parameter("subscription", ids.SUBSCRIPTION)
-_EITHER = {"oneOf": [{"required": ["event"]}, {"required": ["events"]}]}
-_NOT_BOTH = {"not": {"required": ["event", "events"]}}
 _LOCATION = {
     "Location": {"description": "The subscription's URL.", "schema": {"type": "string"}},
 }
@@ -101,7 +99,6 @@ class Subscriptions(_View):
         s.RESTHooksSubscriptionCreatedSchema,
         example=examples.CREATED,
         body=s.RESTHooksSubscriptionCreateSchema,
-        body_rule=_EITHER,
         body_examples=examples.CREATE,
         by_id=False,
         headers=_LOCATION,
@@ -149,7 +146,6 @@ class Subscription(_View):
         s.RESTHooksSubscriptionSchema,
         example=examples.SUBSCRIPTION,
         body=s.RESTHooksSubscriptionReplaceSchema,
-        body_rule=_EITHER,
         body_examples=examples.REPLACE,
     )
     def put(self, query: dict[str, Any], given: dict[str, Any], subscription_id: str) -> Any:
@@ -165,7 +161,6 @@ class Subscription(_View):
         s.RESTHooksSubscriptionSchema,
         example=examples.SUBSCRIPTION,
         body=s.RESTHooksSubscriptionChangeSchema,
-        body_rule=_NOT_BOTH,
         body_examples=examples.CHANGE,
     )
     def patch(self, query: dict[str, Any], given: dict[str, Any], subscription_id: str) -> Any:

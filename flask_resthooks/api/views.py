@@ -15,7 +15,7 @@ from . import examples
 from .context import Context
 from .errors import REQUEST_ID, APIError
 from .parsing import Parser
-from .schemas import NoQuery, RESTHooksErrorSchema
+from .schemas import RULES, NoQuery, RESTHooksErrorSchema
 
 METHODS = (
     *("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"),
@@ -72,7 +72,6 @@ def operation(
     example: Any = None,
     query: type[ma.Schema] = NoQuery,
     body: type[ma.Schema] | None = None,
-    body_rule: dict[str, Any] | None = None,
     body_examples: dict[str, Any] | None = None,
     by_id: bool = True,
     headers: dict[str, Any] | None = None,
@@ -82,7 +81,6 @@ def operation(
     The method is called with the query's arguments, then the body's if it has one.
 
     :param name: the operation's id in the OpenAPI document.
-    :param body_rule: JSON Schema of what the body's schema cannot say.
     :param by_id: whether there can be a 404.
     """
     problems = [401, 422]
@@ -108,9 +106,6 @@ def operation(
         }
         if body is not None:
             made = _tools.arguments(body, location="json", examples=body_examples)(made)
-            if body_rule is not None:
-                schema = {"allOf": [body, body_rule]}
-                documentation["requestBody"] = {"content": {"application/json": {"schema": schema}}}
         made = _tools.arguments(query, location="query")(made)
         documented: Method = _tools.doc(**documentation)(made)
         return documented
@@ -132,13 +127,22 @@ def id_parameter(what: str, prefix: str) -> dict[str, Any]:
     }
 
 
-class _Tools(flask_smorest.Blueprint):  # type: ignore[misc]  # it is untyped
+class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # it is untyped
+    """flask-smorest's, with our parser, and documented rules that marshmallow has no word for."""
+
     ARGUMENTS_PARSER = Parser()
+
+    def register_views_in_doc(self, api: Any, app: Any, spec: Any, **options: Any) -> None:
+        if spec.openapi_version.major >= 3:  # Swagger 2 has no word either
+            for schema, rule in RULES.items():
+                name = schema.__name__.removesuffix("Schema")
+                spec.components.schema(name, rule, schema=schema)
+        super().register_views_in_doc(api, app, spec, **options)
 
 
 # Never registered: flask-smorest's decorators are methods of a blueprint, and views are defined
 # once while blueprints are made per app.
-_tools = _Tools("resthooks", __name__)
+_tools = Blueprint("resthooks", __name__)
 
 
 def _with_implied(methods: Any) -> list[str]:
