@@ -66,7 +66,7 @@ def rehearse(
     its values any expression.
     """
     statement: Any = execution.statement
-    connection = reader.connection(bind_arguments={"mapper": record_type.mapper})
+    connection = reader.connection_for(record_type.mapper)
     savepoint = connection.begin_nested()
     try:
         result = reader.execute(

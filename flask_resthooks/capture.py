@@ -69,7 +69,7 @@ class _Notes:
         self._reader: Reader | None = None
         # The before-state of each record that was touched, in the order of the first touches.
         self.before: dict[IdentityKey, tuple[RecordType, Before]] = {}
-        self.locked: set[sa.Engine] = set()
+        self.locked: set[RecordType] = set()
         # Whether there may be more to tell than was written.
         self.changed = False
         # Once the commit has begun, what is changed still is written at once.
@@ -287,7 +287,7 @@ class Capture:
             notes.before.update(dict.fromkeys(unknown, (record_type, EXISTED)))
             return
         self._lock(notes, record_type)
-        for instance in record_type.read(notes.reader, unknown.values(), lock=lock):
+        for instance in record_type.read(notes.reader, list(unknown.values()), lock=lock):
             key = sa.inspect(instance).identity_key
             unknown.pop(key, None)
             of_instance = self._record_type(type(instance))
@@ -297,10 +297,12 @@ class Capture:
 
     def _lock(self, notes: _Notes, record_type: RecordType) -> None:
         """On SQLite: become the writer first, so that nobody writes between look and change."""
-        connection = notes.reader.connection(bind_arguments={"mapper": record_type.mapper})
-        if connection.dialect.name == "sqlite" and connection.engine not in notes.locked:
-            connection.execute(record_type.write_nothing)
-            notes.locked.add(connection.engine)
+        if record_type in notes.locked:
+            return
+        notes.locked.add(record_type)
+        connection = notes.reader.connection_for(record_type.mapper)
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql(record_type.write_nothing)
 
     def _on_execute(self, execution: orm.ORMExecuteState) -> sa.Result[Any] | None:
         if not bulk.is_bulk(execution) or isinstance(execution.session, Reader):

@@ -17,6 +17,7 @@ from typing import Any
 import marshmallow as ma
 import sqlalchemy as sa
 from sqlalchemy import orm
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm.interfaces import ORMOption
 
 from . import formats
@@ -128,13 +129,23 @@ class Reader(orm.Session):
         # The transaction is the host's: closing the reader must neither commit nor roll it back.
         super().__init__(autoflush=False, join_transaction_mode="rollback_only")
         self._host = host
+        self._connections: dict[orm.Mapper[Any], sa.Connection] = {}
 
     def get_bind(self, mapper: Any = None, *, clause: Any = None, **options: Any) -> Any:
-        """The host's connection for writing there: the one that the transaction is on."""
-        mapper = mapper and sa.inspect(mapper)
-        if mapper is not None and isinstance(mapper.local_table, sa.Table):
-            clause = mapper.local_table.update()
-        return self._host.connection(bind_arguments={"mapper": mapper, "clause": clause})
+        """The host's connection, whatever is asked of the reader."""
+        if mapper is None:
+            return self._host.connection(bind_arguments={"clause": clause})
+        return self.connection_for(sa.inspect(mapper))
+
+    def connection_for(self, mapper: orm.Mapper[Any]) -> sa.Connection:
+        """The host's connection for writing that mapper's records: its transaction is on that."""
+        connection = self._connections.get(mapper)
+        if connection is None:
+            write = mapper.primary_key[0].table.update()
+            connection = self._connections[mapper] = self._host.connection(
+                bind_arguments={"mapper": mapper, "clause": write}
+            )
+        return connection
 
 
 class RecordType:
@@ -154,28 +165,36 @@ class RecordType:
         # The note of a record that the transaction made; one for all.
         self.did_not_exist: tuple[RecordType, None] = (self, None)
         table: Any = mapper.primary_key[0].table
-        self.write_nothing = sa.delete(table).where(sa.false())
+        self.write_nothing = str(
+            sa.delete(table).where(sa.false()).compile(dialect=sqlite.dialect())
+        )
         self._shown = None if resource is None else _shown_names(mapper, resource)
-        self._select = self._statement()
-        # Takes the lock that the change will take: what is read stays true until then. Locked in
-        # one order everywhere, as the unit of work does.
-        self._locking_select = self._select.order_by(*mapper.primary_key).with_for_update(
-            key_share=True, of=table
+        first, *rest = self.key_attributes
+        several: Any = sa.bindparam("keys", expanding=True)
+        self._several = self._selects(
+            sa.tuple_(first, *rest).in_(several) if rest else first.in_(several)
+        )
+        # Much cheaper for SQLAlchemy than a list of one.
+        self._one = self._selects(
+            sa.and_(*[key == sa.bindparam(f"key_{n}") for n, key in enumerate(self.key_attributes)])
         )
 
     def may_show(self, names: Iterable[str]) -> bool:
         """Whether a change of one of these attributes can make an event."""
         return self._shown is None or not self._shown.isdisjoint(names)
 
-    def _statement(self) -> sa.Select[Any]:
-        wanted: Any = sa.bindparam("primary_keys", expanding=True)
-        first, *rest = self.key_attributes
-        matches = sa.tuple_(first, *rest).in_(wanted) if rest else first.in_(wanted)
+    def _selects(self, matches: sa.ColumnElement[bool]) -> dict[bool, sa.Select[Any]]:
+        """The statement that reads, without a lock and with it."""
         options = list(_options(self.mapper, self.resource)) if self.resource else []
         below = [mapper.class_ for mapper in self.mapper.self_and_descendants]
         if len(below) > 1 and self.mapper.polymorphic_on is not None:
             options.append(orm.selectin_polymorphic(self.mapper.class_, below[1:]))
-        return sa.select(self.mapper.class_).where(matches).options(*options)
+        read = sa.select(self.mapper.class_).where(matches).options(*options)
+        # The lock that the change will take: what is read stays true until then. Taken in one
+        # order everywhere, as the unit of work does.
+        table: Any = self.mapper.primary_key[0].table
+        ordered = read.order_by(*self.mapper.primary_key)
+        return {False: read, True: ordered.with_for_update(key_share=True, of=table)}
 
     def read(
         self, reader: Reader, keys: Iterable[PrimaryKey], *, lock: bool = False
@@ -184,11 +203,16 @@ class RecordType:
 
         :param lock: let nobody else change them until the transaction ends.
         """
-        statement = self._locking_select if lock else self._select
-        simple = len(self.key_attributes) == 1
         for chunk in chunks(keys, READ_CHUNK):
-            wanted = [key[0] for key in chunk] if simple else chunk
-            yield from reader.scalars(statement, {"primary_keys": wanted}).unique()
+            parameters: dict[str, Any]
+            if len(chunk) == 1:
+                statement = self._one[lock]
+                parameters = {f"key_{n}": value for n, value in enumerate(chunk[0])}
+            else:
+                statement = self._several[lock]
+                simple = len(self.key_attributes) == 1
+                parameters = {"keys": [key[0] for key in chunk] if simple else chunk}
+            yield from reader.scalars(statement, parameters).unique()
             reader.expunge_all()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import marshmallow as ma
 import sqlalchemy as sa
@@ -198,29 +198,35 @@ class World:
             id = sa.Column(sa.Integer, primary_key=True)
             type = sa.Column(sa.String(20))
             name = sa.Column(sa.String(50))
-            __mapper_args__: Any = {"polymorphic_on": "type", "polymorphic_identity": "person"}
+            __mapper_args__: ClassVar[Any] = {
+                "polymorphic_on": "type",
+                "polymorphic_identity": "person",
+            }
 
         class Engineer(Person):
             id = sa.Column(sa.ForeignKey("person.id"), primary_key=True)
             language = sa.Column(sa.String(50))
-            __mapper_args__: Any = {"polymorphic_identity": "engineer"}
+            __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "engineer"}
 
         class Manager(Person):
             id = sa.Column(sa.ForeignKey("person.id"), primary_key=True)
             budget = sa.Column(sa.Integer)
-            __mapper_args__: Any = {"polymorphic_identity": "manager"}
+            __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "manager"}
 
         class Vehicle(db.Model):
             id = sa.Column(sa.Integer, primary_key=True)
             kind = sa.Column(sa.String(20))
             wheels = sa.Column(sa.Integer)
-            __mapper_args__: Any = {"polymorphic_on": "kind", "polymorphic_identity": "vehicle"}
+            __mapper_args__: ClassVar[Any] = {
+                "polymorphic_on": "kind",
+                "polymorphic_identity": "vehicle",
+            }
 
         class Car(Vehicle):
-            __mapper_args__: Any = {"polymorphic_identity": "car"}
+            __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "car"}
 
         class Bicycle(Vehicle):
-            __mapper_args__: Any = {"polymorphic_identity": "bicycle"}
+            __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "bicycle"}
 
         class Log(db.Model):
             id = sa.Column(sa.Integer, primary_key=True)
