@@ -116,7 +116,7 @@ class Host:
     def _count(self, column: sa.Column[Any]) -> Counter[Any]:
         question = sa.select(column, sa.func.count()).group_by(column)
         with self.engine.connect() as connection:
-            return Counter({value: count for value, count in connection.execute(question)})
+            return Counter(dict(connection.execute(question).all()))
 
     def waiting(self) -> int:
         """Events that are not fanned out, and deliveries that have not come to their end."""
