@@ -14,7 +14,7 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from .. import formats, ids
+from .. import formats
 
 NO_NUL = r"^[^\x00]*$"
 
@@ -117,7 +117,7 @@ class IdCursor(fields.String):
     :param prefix: of the ids of the list's entries.
     """
 
-    # 16 bytes in base64url: two bits of the last character count.
+    # An id's 32 hex digits are 16 bytes; in base64url, two bits of the last character count.
     PATTERN = r"^[A-Za-z0-9_-]{21}[AQgw]$"
 
     def __init__(self, prefix: str, **options: Any) -> None:
@@ -167,6 +167,3 @@ def parse_rfc3339(text: str) -> dt.datetime | None:
         return moment.astimezone(dt.timezone.utc)
     except (ValueError, OverflowError):
         return None
-
-
-assert ids.LENGTH == 36, "a cursor holds an id's 32 hex digits in 16 bytes"
