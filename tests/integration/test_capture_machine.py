@@ -1,0 +1,301 @@
+"""Random transactions against a plain model of what their net difference must be.
+
+RESTHOOKS_CAPTURE_RUNS says how many transactions-histories are tried (default: 60), on SQLite;
+a tenth of it on PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import Any
+
+import hypothesis
+import pytest
+import sqlalchemy as sa
+from capture_world import Event, World
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import run_state_machine_as_test as run_machine
+from sqlalchemy.dialects import postgresql, sqlite
+
+RUNS = int(os.environ.get("RESTHOOKS_CAPTURE_RUNS", "60"))
+KEYS = st.integers(1, 4)
+VALUES = st.integers(0, 2)
+TAGS = st.sets(st.integers(1, 2))
+
+Record = dict[str, Any]
+State = dict[int, Record]
+
+
+class Machine(RuleBasedStateMachine):
+    """The model: the state of the table at the last commit, at each savepoint, and now."""
+
+    world: World
+
+    @initialize()
+    def begin(self) -> None:
+        world = self.world
+        world.session.remove()
+        with world.engine.begin() as connection:
+            for table in (world.contact_tag, world.Contact.__table__, world.tables.event):
+                connection.execute(table.delete())
+        world._seen = 0
+        world.wakes = 0
+        self.session = world.session()
+        self.committed: State = {}
+        self.now: State = {}
+        self.savepoints: list[tuple[Any, State]] = []
+        self.serial = 0
+
+    # The unit of work.
+
+    @rule(key=KEYS, score=VALUES, secret=VALUES)
+    def add(self, key: int, score: int, secret: int) -> None:
+        if key in self.now:
+            return
+        contact = self.world.Contact(id=key, owner_id=1, name="x", score=score, secret=str(secret))
+        self.session.add(contact)
+        self.now[key] = {"score": score, "name": "x", "tags": set()}
+
+    @rule(key=KEYS, score=VALUES)
+    def change(self, key: int, score: int) -> None:
+        if contact := self.get(key):
+            contact.score = score
+            self.now[key]["score"] = score
+
+    @rule(key=KEYS, secret=VALUES)
+    def change_in_private(self, key: int, secret: int) -> None:
+        if contact := self.get(key):
+            contact.secret = str(secret)
+
+    @rule(key=KEYS, tags=TAGS)
+    def tag(self, key: int, tags: set[int]) -> None:
+        if contact := self.get(key):
+            contact.tags = [self.session.get(self.world.Tag, tag) for tag in sorted(tags)]
+            self.now[key]["tags"] = set(tags)
+
+    @rule(key=KEYS)
+    def delete(self, key: int) -> None:
+        if contact := self.get(key):
+            self.session.delete(contact)
+            # A key that is deleted and added in one flush is a matter of its own, tested elsewhere.
+            self.session.flush()
+            del self.now[key]
+
+    @rule()
+    def flush(self) -> None:
+        self.session.flush()
+
+    @rule()
+    def expire(self) -> None:
+        self.session.flush()
+        self.session.expire_all()
+
+    @rule()
+    def forget(self) -> None:
+        self.session.flush()
+        self.session.expunge_all()
+
+    @rule()
+    def query(self) -> None:
+        found = self.session.scalars(sa.select(self.world.Contact.id)).all()
+        assert set(found) == set(self.now)
+
+    def get(self, key: int) -> Any:
+        return self.session.get(self.world.Contact, key) if key in self.now else None
+
+    # Bulk statements.
+
+    @rule(keys=st.sets(KEYS, min_size=1), score=VALUES, style=st.sampled_from(["list", "values"]))
+    def insert(self, keys: set[int], score: int, style: str) -> None:
+        rows = [
+            {"id": key, "owner_id": 1, "name": "x", "score": score}
+            for key in sorted(keys - set(self.now))
+        ]
+        if not rows:
+            return
+        if style == "list":
+            self.session.execute(sa.insert(self.world.Contact), rows)
+        else:
+            self.session.execute(sa.insert(self.world.Contact).values(rows))
+        for row in rows:
+            self.now[row["id"]] = {"score": score, "name": "x", "tags": set()}
+
+    @rule(keys=st.sets(KEYS, min_size=1), score=VALUES)
+    def upsert(self, keys: set[int], score: int) -> None:
+        dialect: Any = {"sqlite": sqlite, "postgresql": postgresql}[self.world.engine.dialect.name]
+        statement = dialect.insert(self.world.Contact)
+        statement = statement.on_conflict_do_update(
+            index_elements=["id"], set_={"score": statement.excluded.score}
+        )
+        self.session.execute(
+            statement,
+            [{"id": key, "owner_id": 1, "name": "x", "score": score} for key in sorted(keys)],
+        )
+        # An upsert does not refresh what the session holds already.
+        self.session.expire_all()
+        for key in keys:
+            self.now.setdefault(key, {"name": "x", "tags": set()})["score"] = score
+
+    @rule(
+        above=VALUES,
+        score=VALUES,
+        synchronize=st.sampled_from(["auto", "evaluate", "fetch"]),
+        returning=st.booleans(),
+    )
+    def update(self, above: int, score: int, synchronize: str, returning: bool) -> None:
+        contact = self.world.Contact
+        statement = sa.update(contact).where(contact.score >= above).values(score=score)
+        if returning:
+            statement = statement.returning(contact.id)
+        result = self.session.execute(
+            statement, execution_options={"synchronize_session": synchronize}
+        )
+        touched = {key for key, record in self.now.items() if record["score"] >= above}
+        if returning:
+            assert set(result.scalars()) == touched
+        else:
+            assert result.rowcount == len(touched)
+        for key in touched:
+            self.now[key]["score"] = score
+
+    @rule(keys=st.sets(KEYS, min_size=1), name=st.sampled_from(["x", "y"]))
+    def update_by_key(self, keys: set[int], name: str) -> None:
+        rows = [{"id": key, "name": name} for key in sorted(keys & set(self.now))]
+        if rows:
+            self.session.execute(sa.update(self.world.Contact), rows)
+        for row in rows:
+            self.now[row["id"]]["name"] = name
+
+    @rule(below=VALUES, synchronize=st.sampled_from(["auto", "evaluate", "fetch"]))
+    def delete_where(self, below: int, synchronize: str) -> None:
+        contact, contact_tag = self.world.Contact, self.world.contact_tag
+        self.session.flush()
+        gone = {key for key, record in self.now.items() if record["score"] < below}
+        if any(self.now[key]["tags"] for key in gone):
+            return
+        self.session.execute(
+            sa.delete(contact).where(contact.score < below),
+            execution_options={"synchronize_session": synchronize},
+        )
+        assert contact_tag is not None
+        for key in gone:
+            del self.now[key]
+
+    # Transactions.
+
+    @precondition(lambda self: len(self.savepoints) < 3)
+    @rule()
+    def begin_savepoint(self) -> None:
+        savepoint = self.session.begin_nested()
+        self.savepoints.append((savepoint, copy.deepcopy(self.now)))
+
+    @precondition(lambda self: self.savepoints)
+    @rule()
+    def keep_savepoint(self) -> None:
+        savepoint, _ = self.savepoints.pop()
+        savepoint.commit()
+
+    @precondition(lambda self: self.savepoints)
+    @rule(depth=st.integers(1, 3))
+    def roll_back_savepoint(self, depth: int) -> None:
+        at = max(0, len(self.savepoints) - depth)
+        savepoint, self.now = self.savepoints[at]
+        savepoint.rollback()
+        del self.savepoints[at:]
+
+    @rule()
+    def roll_back(self) -> None:
+        self.session.rollback()
+        self.savepoints.clear()
+        self.now = copy.deepcopy(self.committed)
+        self.check([], wakes=0)
+
+    @rule()
+    def commit(self) -> None:
+        if self.serial % 2:
+            self.session.commit()
+        else:
+            # Commits the open savepoints, too.
+            transaction = self.session.get_transaction() or self.session.begin()
+            transaction.commit()
+        self.serial += 1
+        self.savepoints.clear()
+        expected = list(difference(self.committed, self.now))
+        self.committed = copy.deepcopy(self.now)
+        self.check(expected, wakes=bool(expected))
+
+    def check(self, expected: list[tuple[str, int, Any, Any]], *, wakes: int) -> None:
+        events = [self.told(event) for event in self.world.events()]
+        assert sorted(events, key=lambda event: event[1]) == expected
+        assert self.world.wakes == wakes
+        self.world.wakes = 0
+
+    def told(self, event: Event) -> tuple[str, int, Any, Any]:
+        number = int(str(event.resource).partition(":")[2])
+        data, previous = event.data, event.previous
+        return (
+            event.type,
+            number,
+            shown(data["score"], data["full_name"], set(map(int, data["tags"]))),
+            previous and {name: normal(previous[name]) for name in previous},
+        )
+
+    def teardown(self) -> None:
+        self.world.session.remove()
+
+
+def shown(score: int, name: str, tags: set[int]) -> Any:
+    return (score, name, sorted(tags))
+
+
+def normal(value: Any) -> Any:
+    return sorted(map(int, value)) if isinstance(value, list) else value
+
+
+def difference(before: State, after: State) -> Any:
+    for key in sorted(before.keys() | after.keys()):
+        old, new = before.get(key), after.get(key)
+        if old == new:
+            continue
+        if old is None and new is not None:
+            yield "contact.create", key, shown(**new), None
+        elif new is None and old is not None:
+            yield "contact.delete", key, shown(**old), None
+        elif old is not None and new is not None:
+            previous: Record = {}
+            if old["name"] != new["name"]:
+                previous |= {"full_name": old["name"], "shout": old["name"].upper()}
+            if old["score"] != new["score"]:
+                previous |= {"score": old["score"], "double_score": 2 * old["score"]}
+            if old["tags"] != new["tags"]:
+                previous["tags"] = sorted(old["tags"])
+            yield "contact.update", key, shown(**new), previous
+
+
+def run(url: str, runs: int) -> None:
+    world = World(url, versioned=False)
+    world.session.add_all([world.Tag(id=number, name=str(number)) for number in (1, 2)])
+    world.session.commit()
+    machine = type("Machine", (Machine,), {"world": world})
+    settings = hypothesis.settings(
+        max_examples=runs,
+        stateful_step_count=30,
+        deadline=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    try:
+        run_machine(machine, settings=settings)
+    finally:
+        world.close()
+
+
+@pytest.mark.timeout(3600)
+def test_random_transactions_tell_their_net_difference_on_sqlite(sqlite_url: str) -> None:
+    run(sqlite_url, RUNS)
+
+
+@pytest.mark.timeout(3600)
+def test_random_transactions_tell_their_net_difference_on_postgresql(postgresql_url: str) -> None:
+    run(postgresql_url, max(5, RUNS // 10))
