@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
 __all__ = ["RESTHooks", "RESTHooksError", "__version__"]
 
+from ._version import __version__
 from .errors import RESTHooksError
 
 if TYPE_CHECKING:

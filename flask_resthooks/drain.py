@@ -20,7 +20,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from . import __version__, formats, retry, signing
+from . import formats, retry, signing
+from ._version import __version__
 from .models import utcnow
 from .outbox import Claim, Outbox, Outcome, Settled
 from .settings import Settings

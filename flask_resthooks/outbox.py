@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import logging
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -19,6 +20,8 @@ import sqlalchemy as sa
 
 from . import event_types, formats, ids
 from .models import Tables, utcnow
+
+log = logging.getLogger(__name__)
 
 DIALECTS = ("sqlite", "postgresql")
 BUSY_TIMEOUT = 15.0
@@ -101,9 +104,15 @@ class Outbox:
 
     def prepare(self) -> None:
         """Make SQLite let readers and a writer work at the same time (write-ahead log)."""
-        if self._sqlite:
-            with self._engine.connect() as connection:
+        if not self._sqlite:
+            return
+        with self._engine.connect() as connection:
+            _be_patient(connection)
+            try:
                 connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+            except sa.exc.OperationalError as error:
+                # Needs a moment without any other connection at work. Slower without, not wrong.
+                log.info("SQLite could not switch to write-ahead logging now (%s)", error.orig)
 
     def fan_out(self, limit: int) -> int:
         """Make deliveries of up to `limit` events that have none yet.
@@ -439,8 +448,14 @@ def _begin_immediate(connection: sa.Connection) -> None:
     raw: Any = connection.connection.dbapi_connection
     if raw.in_transaction:  # the app has its engines begin by themselves
         raw.rollback()
-    raw.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT * 1000:.0f}")
+    _be_patient(connection)
     raw.execute("BEGIN IMMEDIATE")
+
+
+def _be_patient(connection: sa.Connection) -> None:
+    """Wait for others' locks, longer than the app may have asked its connections to."""
+    raw: Any = connection.connection.dbapi_connection
+    raw.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT * 1000:.0f}")
 
 
 def _finished(now: dt.datetime) -> dict[str, Any]:
