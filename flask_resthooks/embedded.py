@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 
 import redis
+import redis.backoff
+import redis.retry
 
 from .errors import ConfigurationError
 
@@ -86,7 +88,9 @@ def _start(file: Path, socket_path: str) -> None:
 
 
 def _client(socket_path: str) -> redis.Redis:
-    return redis.Redis(unix_socket_path=socket_path, socket_timeout=5)
+    # redis-py would try again for three seconds before it says that nobody is there.
+    once = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
+    return redis.Redis(unix_socket_path=socket_path, socket_timeout=5, retry=once)
 
 
 def _answers(socket_path: str) -> bool:
