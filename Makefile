@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help test test-sqlalchemy-2.0 test-capture faults bench check clean
+.PHONY: help test test-sqlalchemy-2.0 test-capture faults bench demo docs check clean
 help: ## show the targets
 	@grep -hE '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ —/'
 
@@ -27,6 +27,13 @@ faults: .venv/.stamp ## kill workers in the middle of 10,000 deliveries, and cou
 bench: .venv/.stamp ## measure, as ratios within one run
 	$(BIN)/python benchmarks/bench.py
 	$(BIN)/python benchmarks/fan_out.py
+
+demo: .venv/.stamp ## everything at once, embedded; ONCE=1 ends after the first round
+	@$(BIN)/python -m example_app.demo $(if $(filter-out 0,$(ONCE)),--once)
+
+docs: .venv/.stamp ## make the generated pages, and check every internal link
+	$(BIN)/python docs/make_settings.py
+	$(BIN)/python docs/check_links.py
 
 check: .venv/.stamp ## lint, format, types, import contracts
 	$(BIN)/ruff check .
