@@ -9,6 +9,7 @@ from . import examples
 from . import schemas as s
 from .errors import not_found
 from .fields import NameCursor
+from .payloads import json_schema
 from .views import View, operation
 
 _NAME_PARAMETER = {
@@ -47,12 +48,18 @@ class EventTypes(_View):
 class EventType(_View):
     path_parameters = (_NAME_PARAMETER,)
 
-    @operation("get_event_type", 200, s.RESTHooksEventTypeSchema, example=examples.EVENT_TYPE)
+    @operation(
+        "get_event_type",
+        200,
+        s.RESTHooksEventTypeWithSchemaSchema,
+        example=examples.EVENT_TYPE_WITH_SCHEMA,
+    )
     def get(self, query: dict[str, Any], name: str) -> Any:
-        """Get an event type"""
+        """Get an event type, with the JSON Schema of its data"""
         if name not in self.context.event_types:
             raise not_found("event type")
-        return show(self.context.event_types[name])
+        event_type = self.context.event_types[name]
+        return show(event_type) | {"schema": json_schema(event_type.schema)}
 
 
 def show(event_type: event_types.EventType) -> dict[str, Any]:

@@ -91,3 +91,13 @@ ERROR: dict[str, Any] = {
 def page(entry: dict[str, Any]) -> dict[str, Any]:
     """A list's only page, with one entry."""
     return {"data": [entry], "next_cursor": None}
+
+
+EVENT_TYPE_WITH_SCHEMA = {
+    **EVENT_TYPE,
+    "schema": {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "properties": {"id": {"type": "integer"}, "name": {"type": "string"}},
+    },
+}

@@ -255,6 +255,12 @@ class RESTHooksEventTypeSchema(_Answer):
     description = _string("For people.")
 
 
+class RESTHooksEventTypeWithSchemaSchema(RESTHooksEventTypeSchema):
+    schema = fields.Dict(
+        required=True, metadata=_says("JSON Schema (2020-12) of the `data` of its events.")
+    )
+
+
 class RESTHooksEventTypeListSchema(_Answer):
     data = fields.List(fields.Nested(RESTHooksEventTypeSchema), required=True)
     next_cursor = _cursor()
