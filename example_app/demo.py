@@ -34,6 +34,7 @@ HOOK_LIMIT = 15.0
 """Seconds within which a hook must arrive, the worker's start-up included."""
 
 ROOT = Path(__file__).resolve().parent.parent
+WORKER = [sys.executable, "-m", "flask", "--app", "example_app", "resthooks", "worker"]
 
 
 class Failed(Exception):
@@ -116,7 +117,7 @@ class Demo:
     def _start_worker(self, stack: contextlib.ExitStack) -> None:
         log = stack.enter_context(self._log.open("wb"))
         self._worker = worker = subprocess.Popen(
-            [sys.executable, "-m", "flask", "--app", "example_app", "resthooks", "worker"],
+            WORKER,
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -249,7 +250,10 @@ def _end_redis(socket_path: Path) -> None:
     once = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
     client = redis.Redis(unix_socket_path=str(socket_path), socket_timeout=5, retry=once)
     with client, contextlib.suppress(redis.RedisError):
+        pid = client.info("server")["process_id"]
         client.shutdown(nosave=True)
+        with contextlib.suppress(ChildProcessError):  # the worker has started it
+            os.waitpid(pid, 0)
     end = time.monotonic() + 5
     while socket_path.exists() and time.monotonic() < end:
         time.sleep(0.01)
