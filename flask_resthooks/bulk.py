@@ -9,7 +9,7 @@ end do no harm: `capture` compares before with after.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
@@ -29,6 +29,12 @@ def is_bulk(execution: orm.ORMExecuteState) -> bool:
     )
 
 
+def names_its_keys(execution: orm.ORMExecuteState, record_type: RecordType) -> bool:
+    """Whether it is an `update` by primary key, for a list of parameters."""
+    many = execution.parameters
+    return isinstance(many, list) and all(name in many[0] for name in record_type.key_names)
+
+
 def selected_keys(
     execution: orm.ORMExecuteState, record_type: RecordType, reader: Reader
 ) -> Iterator[PrimaryKey]:
@@ -36,7 +42,7 @@ def selected_keys(
     statement: Any = execution.statement
     many = execution.parameters if isinstance(execution.parameters, list) else None
     names = record_type.key_names
-    if many and all(name in many[0] for name in names) and statement.whereclause is None:
+    if many is not None and names_its_keys(execution, record_type):
         for parameters in many:
             yield tuple(parameters[name] for name in names)
         return
@@ -79,30 +85,31 @@ def rehearse(
         reader.expunge_all()
 
 
-def insert(
+def execute(
     execution: orm.ORMExecuteState, record_type: RecordType
-) -> tuple[Iterable[PrimaryKey], sa.Result[Any]]:
-    """Execute an `insert`: the keys of the rows that it wrote, and the result for the caller.
+) -> tuple[list[PrimaryKey], sa.Result[Any]]:
+    """Execute the statement: the keys of the rows that it wrote, and the result for the caller.
 
     The statement is made to return the keys; what the caller sees of it is as if it were not.
     """
     statement: Any = execution.statement
-    result: Any = execution.invoke_statement(statement.returning(*record_type.key_attributes))
-    width = len(record_type.key_attributes)
+    entity = statement.entity_description["entity"]
+    keys = [getattr(entity, name) for name in record_type.key_names]
+    result: Any = execution.invoke_statement(statement.returning(*keys))
     if statement._returning:
         frozen = result.freeze()
-        keys = [tuple(row)[-width:] for row in frozen.data]
-        return keys, frozen().columns(*range(len(result.keys()) - width))
+        width = len(result.keys()) - len(keys)
+        return [tuple(row)[width:] for row in frozen.data], frozen().columns(*range(width))
     rows = result.all()
-    keys = [tuple(row) for row in rows]
-    if execution.parameters:
+    written = [tuple(row) for row in rows]
+    if execution.is_insert and execution.parameters:
         # What the ORM gives for parameters that were passed beside the statement.
-        return keys, cursor.null_dml_result()
-    return keys, _WithoutRows(result.raw.context, rows)
+        return written, cursor.null_dml_result()
+    return written, _WithoutRows(result.raw.context, rows)
 
 
 class _WithoutRows(sa.CursorResult[Any]):
-    """What an `insert` without RETURNING gives, though it was executed with it."""
+    """What a statement without RETURNING gives, though it was executed with it."""
 
     def __init__(self, context: Any, rows: list[Any]) -> None:
         super().__init__(context, cursor._NO_CURSOR_DML, None)

@@ -268,12 +268,14 @@ class Capture:
         notes: _Notes,
         record_type: RecordType,
         keys: Iterable[PrimaryKey],
+        reader: orm.Session | None = None,
         *,
         lock: bool = True,
         sure: bool = True,
     ) -> None:
         """Note the before-state of records that are about to be touched.
 
+        :param reader: reads it, without a lock; None: the transaction's own.
         :param lock: let nobody else change them until the transaction ends.
         :param sure: whether they are known to exist.
         """
@@ -286,8 +288,12 @@ class Capture:
         if sure and not record_type.looks_back:
             notes.before.update(dict.fromkeys(unknown, (record_type, EXISTED)))
             return
-        self._lock(notes, record_type)
-        for instance in record_type.read(notes.reader, list(unknown.values()), lock=lock):
+        if reader is None:
+            self._lock(notes, record_type)
+        found = record_type.read(
+            reader or notes.reader, list(unknown.values()), lock=lock and reader is None
+        )
+        for instance in found:
             key = sa.inspect(instance).identity_key
             unknown.pop(key, None)
             of_instance = self._record_type(type(instance))
@@ -315,23 +321,38 @@ class Capture:
             execution.session._autoflush()
         notes = self._notes(execution.session)
         notes.changed = True
-        result = None
         self._lock(notes, record_type)
-        if execution.is_insert:
-            if bulk.overwrites(execution.statement):
-                keys = bulk.rehearse(execution, record_type, notes.reader)
-                self._note(notes, record_type, keys, sure=False)
-            written, result = bulk.insert(execution, record_type)
-            identity_key = record_type.mapper.identity_key_from_primary_key
-            for key in written:
-                notes.before.setdefault(identity_key(key), record_type.did_not_exist)
-        else:
-            keys = list(bulk.selected_keys(execution, record_type, notes.reader))
-            self._note(notes, record_type, keys)
-            if notes.committing:
-                result = execution.invoke_statement()
+        act = self._bulk_insert if execution.is_insert else self._bulk_change
+        result = act(execution, notes, record_type)
         if notes.committing:
             self._write(execution.session, notes)
+        return result
+
+    def _bulk_insert(
+        self, execution: orm.ORMExecuteState, notes: _Notes, record_type: RecordType
+    ) -> sa.Result[Any]:
+        if bulk.overwrites(execution.statement):
+            keys = bulk.rehearse(execution, record_type, notes.reader)
+            self._note(notes, record_type, keys, sure=False)
+        written, result = bulk.execute(execution, record_type)
+        identity_key = record_type.mapper.identity_key_from_primary_key
+        for key in written:
+            notes.before.setdefault(identity_key(key), record_type.did_not_exist)
+        return result
+
+    def _bulk_change(
+        self, execution: orm.ORMExecuteState, notes: _Notes, record_type: RecordType
+    ) -> sa.Result[Any]:
+        keys = list(bulk.selected_keys(execution, record_type, notes.reader))
+        self._note(notes, record_type, keys)
+        connection = notes.reader.connection_for(record_type.mapper)
+        if connection.dialect.name == "sqlite" or bulk.names_its_keys(execution, record_type):
+            return execution.invoke_statement()
+        written, result = bulk.execute(execution, record_type)
+        # What others committed between the look and the change. This transaction had not touched
+        # it, so the others' view of it is what was before.
+        with orm.Session(connection.engine) as outside:
+            self._note(notes, record_type, written, outside)
         return result
 
     # The end of the transaction.

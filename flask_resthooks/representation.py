@@ -197,7 +197,7 @@ class RecordType:
         return {False: read, True: ordered.with_for_update(key_share=True, of=table)}
 
     def read(
-        self, reader: Reader, keys: Iterable[PrimaryKey], *, lock: bool = False
+        self, reader: orm.Session, keys: Iterable[PrimaryKey], *, lock: bool = False
     ) -> Iterator[Any]:
         """The instances of those keys that exist; each is good until the next is asked for.
 
