@@ -14,24 +14,35 @@ does by itself (`ON DELETE CASCADE`, triggers) to other records. `Capture.emit` 
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event, orm
 
-from . import bulk, formats, ids
+from . import bulk
+from .difference import (
+    EXISTED,
+    After,
+    Before,
+    Existed,
+    Row,
+    difference,
+    event_row,
+    json_of,
+)
 from .errors import CaptureError
 from .event_types import EventTypes
-from .models import Tables, utcnow
+from .models import Tables
+from .notes import Notes
 from .representation import (
     READ_CHUNK,
+    IdentityKey,
     PrimaryKey,
     Reader,
     RecordType,
-    Representation,
+    RecordTypes,
     Resource,
     chunks,
     key_of,
@@ -46,52 +57,6 @@ WRITE_CHUNK = 500
 """Events that are written by one statement."""
 
 
-class _Existed:
-    """A before-state that no verb of the resource asks for."""
-
-
-EXISTED = _Existed()
-
-Before = Representation | CaptureError | _Existed | None
-"""None: the record did not exist. An error is raised only if an event needs what failed."""
-
-After = Representation | _Existed | None
-
-IdentityKey = tuple[Any, ...]
-Row = dict[str, Any]
-
-
-class _Notes:
-    """What is known of one transaction."""
-
-    def __init__(self, session: orm.Session) -> None:
-        self._session = session
-        self._reader: Reader | None = None
-        # The before-state of each record that was touched, in the order of the first touches.
-        self.before: dict[IdentityKey, tuple[RecordType, Before]] = {}
-        self.locked: set[RecordType] = set()
-        # Whether there may be more to tell than was written.
-        self.changed = False
-        # Once the commit has begun, what is changed still is written at once.
-        self.committing = False
-        self.committed = False
-        # Ids of all rows that commits of this transaction wrote, those taken back included.
-        self.written: list[str] = []
-        self.events = 0
-        self.emitted: list[str] = []
-        self.rolled_back = False
-
-    @property
-    def reader(self) -> Reader:
-        if self._reader is None:
-            self._reader = Reader(self._session)
-        return self._reader
-
-    def close(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
-
-
 class Capture:
     """Writes an event for every record of a tracked model that a transaction changed.
 
@@ -103,15 +68,11 @@ class Capture:
         self._insert = tables.event.insert()
         self._event_types = event_types
         self._wake = wake
-        self._resources: dict[type, Resource] = {}
-        self._record_types: dict[type, RecordType | None] = {}
-        self._families: dict[type, RecordType | None] = {}
+        self._record_types = RecordTypes()
 
     def track(self, model: type, resource: Resource) -> None:
         """Make events of a model's records, and of its subclasses' unless these are tracked."""
-        self._resources[model] = resource
-        self._record_types.clear()
-        self._families.clear()
+        self._record_types.add(model, resource)
         event.listen(model, "before_update", self._before_update, propagate=True)
         event.listen(model, "before_delete", self._before_delete, propagate=True)
         event.listen(model, "after_insert", self._after_insert, propagate=True)
@@ -161,58 +122,34 @@ class Capture:
             # So that it has its primary key and its defaults.
             session._autoflush()
             resource = resource or self._key_of(value)
-        row = _row(event_type, str(owner), resource, _json_of(event_type, schema, value))
+        row = event_row(event_type, str(owner), resource, json_of(event_type, schema, value))
         self._connection(session).execute(self._insert, [row])
         self._notes(session).emitted.append(row["id"])
         return str(row["id"])
 
     def _key_of(self, value: Any) -> str | None:
-        record_type = self._record_type(type(value))
+        record_type = self._record_types.of(type(value))
         identity = sa.inspect(value).identity if record_type else None
         if record_type is None or record_type.resource is None or identity is None:
             return None
         return key_of(record_type.resource, identity)
 
-    # Which records, of which classes.
-
-    def _record_type(self, class_: type) -> RecordType | None:
-        """None if the class is not tracked."""
-        try:
-            return self._record_types[class_]
-        except KeyError:
-            resource = next(
-                (self._resources[base] for base in class_.__mro__ if base in self._resources), None
-            )
-            record_type = RecordType(orm.class_mapper(class_), resource) if resource else None
-            self._record_types[class_] = record_type
-            return record_type
-
-    def _family(self, mapper: orm.Mapper[Any]) -> RecordType | None:
-        """How to read the class with all its subclasses; None if none of them is tracked."""
-        record_type = self._record_type(mapper.class_)
-        if record_type is not None:
-            return record_type
-        if mapper.class_ not in self._families:
-            below = [self._record_type(below.class_) for below in mapper.self_and_descendants]
-            self._families[mapper.class_] = RecordType(mapper, None) if any(below) else None
-        return self._families[mapper.class_]
-
-    def _notes(self, session: orm.Session) -> _Notes:
-        notes: _Notes | None = session.info.get(self)
+    def _notes(self, session: orm.Session) -> Notes:
+        notes: Notes | None = session.info.get(self)
         if notes is None:
-            notes = session.info[self] = _Notes(session)
+            notes = session.info[self] = Notes(session, self._record_types)
         return notes
 
     # The first touch of a record.
 
     def _before_flush(self, session: orm.Session, context: Any, instances: Any) -> None:
-        if not self._resources:
+        if not self._record_types:
             return
         notes = self._notes(session)
         changing: dict[RecordType, list[PrimaryKey]] = {}
         showing: dict[RecordType, list[PrimaryKey]] = {}
         for instance in session.dirty:
-            record_type = self._record_type(type(instance))
+            record_type = self._record_types.of(type(instance))
             if record_type is None:
                 continue
             state = sa.inspect(instance)
@@ -221,16 +158,16 @@ class Capture:
             elif record_type.may_show(state.committed_state):
                 showing.setdefault(record_type, []).append(state.identity)
         for instance in session.deleted:
-            record_type = self._record_type(type(instance))
+            record_type = self._record_types.of(type(instance))
             if record_type is not None:
                 changing.setdefault(record_type, []).append(sa.inspect(instance).identity)
         if changing or showing:
             notes.changed = True
         for record_type, keys in changing.items():
-            self._note(notes, record_type, keys)
+            notes.look(record_type, keys)
         for record_type, keys in showing.items():
             # Without a lock: a new contact must not make others wait for its account's row.
-            self._note(notes, record_type, keys, lock=False)
+            notes.look(record_type, keys, lock=False)
 
     def _before_update(self, mapper: Any, connection: Any, target: Any) -> None:
         """Sees what only the flush itself finds out: foreign keys that follow a parent."""
@@ -243,85 +180,38 @@ class Capture:
         self._in_flush(sa.inspect(target), mapper, True)
 
     def _in_flush(self, state: Any, mapper: orm.Mapper[Any], changes: bool) -> None:
-        notes: _Notes | None = state.session.info.get(self)
-        record_type = self._record_type(state.class_)
+        notes: Notes | None = state.session.info.get(self)
+        record_type = self._record_types.of(state.class_)
         if notes is None or record_type is None:
             return
         notes.changed = True
         if changes and state.key not in notes.before:
-            self._note(notes, record_type, [state.identity])
+            notes.look(record_type, [state.identity])
         key = mapper.identity_key_from_instance(state.object)
         if key != state.key:
-            notes.before.setdefault(key, record_type.did_not_exist)
+            notes.made(record_type, key)
 
     def _after_insert(self, mapper: Any, connection: Any, target: Any) -> None:
         session: Any = orm.object_session(target)
-        notes: _Notes | None = session.info.get(self)
-        record_type = self._record_type(type(target))
+        notes: Notes | None = session.info.get(self)
+        record_type = self._record_types.of(type(target))
         if notes is not None and record_type is not None:
             notes.changed = True
             key = mapper.identity_key_from_instance(target)
-            notes.before.setdefault(key, record_type.did_not_exist)
-
-    def _note(
-        self,
-        notes: _Notes,
-        record_type: RecordType,
-        keys: Iterable[PrimaryKey],
-        reader: orm.Session | None = None,
-        *,
-        lock: bool = True,
-        sure: bool = True,
-    ) -> None:
-        """Note the before-state of records that are about to be touched.
-
-        :param reader: reads it, without a lock; None: the transaction's own.
-        :param lock: let nobody else change them until the transaction ends.
-        :param sure: whether they are known to exist.
-        """
-        identity_key = record_type.mapper.identity_key_from_primary_key
-        unknown = {identity_key(key): key for key in keys}
-        for key in notes.before.keys() & unknown.keys():
-            del unknown[key]
-        if not unknown:
-            return
-        if sure and not record_type.looks_back:
-            notes.before.update(dict.fromkeys(unknown, (record_type, EXISTED)))
-            return
-        if reader is None:
-            self._lock(notes, record_type)
-        found = record_type.read(
-            reader or notes.reader, list(unknown.values()), lock=lock and reader is None
-        )
-        for instance in found:
-            key = sa.inspect(instance).identity_key
-            unknown.pop(key, None)
-            of_instance = self._record_type(type(instance))
-            if of_instance is not None:
-                notes.before.setdefault(key, (of_instance, _before(of_instance, instance)))
-        notes.before.update(dict.fromkeys(unknown, record_type.did_not_exist))
-
-    def _lock(self, notes: _Notes, record_type: RecordType) -> None:
-        """On SQLite: become the writer first, so that nobody writes between look and change."""
-        if record_type in notes.locked:
-            return
-        notes.locked.add(record_type)
-        connection = notes.reader.connection_for(record_type.mapper)
-        if connection.dialect.name == "sqlite":
-            connection.exec_driver_sql(record_type.write_nothing)
+            notes.made(record_type, key)
 
     def _on_execute(self, execution: orm.ORMExecuteState) -> sa.Result[Any] | None:
         if not bulk.is_bulk(execution) or isinstance(execution.session, Reader):
             return None
         mapper = execution.bind_mapper
-        record_type = None if mapper is None else self._family(mapper)
+        record_type = None if mapper is None else self._record_types.family(mapper)
         if record_type is None:
             return None
         if execution.execution_options.get("autoflush", True):
             execution.session._autoflush()
         notes = self._notes(execution.session)
         notes.changed = True
-        self._lock(notes, record_type)
+        notes.lock(record_type)
         act = self._bulk_insert if execution.is_insert else self._bulk_change
         result = act(execution, notes, record_type)
         if notes.committing:
@@ -329,30 +219,26 @@ class Capture:
         return result
 
     def _bulk_insert(
-        self, execution: orm.ORMExecuteState, notes: _Notes, record_type: RecordType
+        self, execution: orm.ORMExecuteState, notes: Notes, record_type: RecordType
     ) -> sa.Result[Any]:
         if bulk.overwrites(execution.statement):
             keys = bulk.rehearse(execution, record_type, notes.reader)
-            self._note(notes, record_type, keys, sure=False)
+            notes.look(record_type, keys, sure=False)
         written, result = bulk.execute(execution, record_type)
         identity_key = record_type.mapper.identity_key_from_primary_key
         for key in written:
-            notes.before.setdefault(identity_key(key), record_type.did_not_exist)
+            notes.made(record_type, identity_key(key))
         return result
 
     def _bulk_change(
-        self, execution: orm.ORMExecuteState, notes: _Notes, record_type: RecordType
+        self, execution: orm.ORMExecuteState, notes: Notes, record_type: RecordType
     ) -> sa.Result[Any]:
         keys = list(bulk.selected_keys(execution, record_type, notes.reader))
-        self._note(notes, record_type, keys)
-        connection = notes.reader.connection_for(record_type.mapper)
-        if connection.dialect.name == "sqlite" or bulk.names_its_keys(execution, record_type):
+        notes.look(record_type, keys)
+        if bulk.names_its_keys(execution, record_type):
             return execution.invoke_statement()
         written, result = bulk.execute(execution, record_type)
-        # What others committed between the look and the change. This transaction had not touched
-        # it, so the others' view of it is what was before.
-        with orm.Session(connection.engine) as outside:
-            self._note(notes, record_type, written, outside)
+        notes.look_back(record_type, written)
         return result
 
     # The end of the transaction.
@@ -400,7 +286,7 @@ class Capture:
 
     # The event rows.
 
-    def _write(self, session: orm.Session, notes: _Notes) -> None:
+    def _write(self, session: orm.Session, notes: Notes) -> None:
         """Write all events of the transaction; instead of those that it wrote before, if any."""
         connection = self._connection(session)
         for ids_ in chunks(notes.written, WRITE_CHUNK):
@@ -412,16 +298,16 @@ class Capture:
             notes.written += [row["id"] for row in rows]
         notes.changed = False
 
-    def _rows(self, notes: _Notes) -> Iterator[Row]:
+    def _rows(self, notes: Notes) -> Iterator[Row]:
         for chunk in chunks(list(notes.before.items()), READ_CHUNK):
             after = self._after(notes, chunk)
             for key, (record_type, before) in chunk:
-                row = _difference(record_type, before, after.get(key))
+                row = difference(record_type, before, after.get(key))
                 if row is not None:
                     yield row
 
     def _after(
-        self, notes: _Notes, chunk: list[tuple[IdentityKey, tuple[RecordType, Before]]]
+        self, notes: Notes, chunk: list[tuple[IdentityKey, tuple[RecordType, Before]]]
     ) -> dict[IdentityKey, After]:
         """Those records of the chunk that exist now."""
         keys: dict[RecordType, list[PrimaryKey]] = {}
@@ -436,10 +322,10 @@ class Capture:
         return after
 
     def _told(self, instance: Any, before: Before) -> After:
-        record_type = self._record_type(type(instance))
+        record_type = self._record_types.of(type(instance))
         resource = record_type.resource if record_type else None
         verb = "create" if before is None else "update"
-        if resource is None or isinstance(before, _Existed) or verb not in resource.verbs:
+        if resource is None or isinstance(before, Existed) or verb not in resource.verbs:
             return EXISTED
         return represent(resource, instance)
 
@@ -460,68 +346,3 @@ def _ends_savepoint(session: orm.Session) -> bool:
     """
     transaction = session.get_transaction()
     return session.in_nested_transaction() and getattr(transaction, "_current_fn", None) is None
-
-
-def _before(record_type: RecordType, instance: Any) -> Before:
-    if record_type.resource is None or not record_type.looks_back:
-        return EXISTED
-    try:
-        return represent(record_type.resource, instance)
-    except CaptureError as error:
-        if isinstance(error.__cause__, sa.exc.SQLAlchemyError):
-            # The transaction may be broken already: the next statement would hide the cause.
-            raise
-        return error
-
-
-def _difference(record_type: RecordType, before: Before, after: After) -> Row | None:
-    """The event row that tells of it; None if there is nothing to tell."""
-    if before is after or isinstance(before, _Existed) or isinstance(after, _Existed):
-        return None
-    if before is None:
-        return _event_row("create", after) if after else None
-    if after is None and record_type.resource and "delete" not in record_type.resource.verbs:
-        return None
-    if isinstance(before, CaptureError):
-        raise before
-    if after is None:
-        return _event_row("delete", before)
-    watch = after.resource.watch is not None
-    if before.watched == after.watched if watch else before.data == after.data:
-        return None
-    old, new = json.loads(before.data), json.loads(after.data)
-    if old == new and not watch:
-        return None
-    previous = {name: old[name] for name in old if name not in new or old[name] != new[name]}
-    return _event_row("update", after, formats.to_json(previous))
-
-
-def _event_row(verb: str, told: Representation, previous: str | None = None) -> Row | None:
-    if told.owner is None:
-        return None
-    return _row(f"{told.resource.name}.{verb}", told.owner, told.key, told.data, previous)
-
-
-def _row(
-    event_type: str, owner: str, resource: str | None, data: str, previous: str | None = None
-) -> Row:
-    return {
-        "id": ids.new(ids.EVENT),
-        "type": event_type,
-        "owner": owner,
-        "resource": resource,
-        "created_at": utcnow(),
-        "data": data,
-        "previous": previous,
-    }
-
-
-def _json_of(event_type: str, schema: Any, value: Any) -> str:
-    try:
-        if not isinstance(value, Mapping):
-            if schema is None:
-                raise TypeError(f"it has no schema, so it takes a mapping, not {value!r}")
-            value = schema.dump(value, many=False)
-        return formats.to_json(value)
-    except Exception as error:
-        raise CaptureError(f"no {event_type} can be made: {error}") from error

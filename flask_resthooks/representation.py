@@ -24,6 +24,8 @@ from . import formats
 from .errors import CaptureError
 
 PrimaryKey = tuple[Any, ...]
+IdentityKey = tuple[Any, ...]
+"""SQLAlchemy's: class, primary key, token."""
 
 READ_CHUNK = 500
 """Records that are read by one statement: so many parameters are allowed everywhere."""
@@ -214,6 +216,45 @@ class RecordType:
                 parameters = {"keys": [key[0] for key in chunk] if simple else chunk}
             yield from reader.scalars(statement, parameters).unique()
             reader.expunge_all()
+
+
+class RecordTypes:
+    """Which classes are tracked; decided once for each class."""
+
+    def __init__(self) -> None:
+        self._resources: dict[type, Resource] = {}
+        self._types: dict[type, RecordType | None] = {}
+        self._families: dict[type, RecordType | None] = {}
+
+    def __len__(self) -> int:
+        return len(self._resources)
+
+    def add(self, model: type, resource: Resource) -> None:
+        """Track a class and its subclasses, except those that are tracked themselves."""
+        self._resources[model] = resource
+        self._types.clear()
+        self._families.clear()
+
+    def of(self, class_: type) -> RecordType | None:
+        """None if the class is not tracked."""
+        try:
+            return self._types[class_]
+        except KeyError:
+            bases = (base for base in class_.__mro__ if base in self._resources)
+            base = next(bases, None)
+            made = RecordType(orm.class_mapper(class_), self._resources[base]) if base else None
+            self._types[class_] = made
+            return made
+
+    def family(self, mapper: orm.Mapper[Any]) -> RecordType | None:
+        """The class with all its subclasses; None if none of them is tracked."""
+        record_type = self.of(mapper.class_)
+        if record_type is not None:
+            return record_type
+        if mapper.class_ not in self._families:
+            tracked = any(self.of(below.class_) for below in mapper.self_and_descendants)
+            self._families[mapper.class_] = RecordType(mapper, None) if tracked else None
+        return self._families[mapper.class_]
 
 
 def _shown_names(mapper: orm.Mapper[Any], resource: Resource) -> frozenset[str] | None:

@@ -742,7 +742,7 @@ class TestErrors:
         def owner(log: Any) -> Any:
             raise LookupError("nobody")
 
-        world.track(world.Log, "log", world.capture._resources[world.Line].schema, owner)
+        world.track(world.Log, "log", world.capture._record_types._resources[world.Line].schema, owner)
         world.session.add(world.Log())
         with pytest.raises(CaptureError, match=r"log:1 .*nobody"):
             world.session.commit()
@@ -764,7 +764,7 @@ class TestErrors:
 
         world.session.add(world.Log(text="a"))
         world.session.commit()
-        world.track(world.Log, "log", world.capture._resources[world.Line].schema, owner)
+        world.track(world.Log, "log", world.capture._record_types._resources[world.Line].schema, owner)
         world.session.get(world.Log, 1).text = "b"
         with pytest.raises(CaptureError) as caught:
             world.session.flush()
@@ -774,7 +774,7 @@ class TestErrors:
 
 class TestResources:
     def test_only_the_verbs_asked_for_are_told(self, world: World) -> None:
-        schema = world.capture._resources[world.Line].schema
+        schema = world.capture._record_types._resources[world.Line].schema
         world.track(world.Log, "log", schema, lambda log: 1, verbs=("create",))
         world.session.add(world.Log(text="a"))
         world.session.commit()
@@ -791,7 +791,7 @@ class TestResources:
         assert world.told() == []
 
     def test_only_watched_attributes_make_an_update(self, world: World) -> None:
-        schema = world.capture._resources[world.Contact].schema
+        schema = world.capture._record_types._resources[world.Contact].schema
         world.track(world.Contact, "contact", schema, "owner_id", watch=("secret", "account"))
         contact = world.contact(secret="a")
         contact.name = "Grace"
@@ -806,7 +806,7 @@ class TestResources:
         assert [told[0] for told in world.told()] == ["account.create", "contact.update"]
 
     def test_an_owner_can_be_found_through_a_relationship(self, world: World) -> None:
-        schema = world.capture._resources[world.Contact].schema
+        schema = world.capture._record_types._resources[world.Contact].schema
         world.track(world.Contact, "contact", schema, "account.id")
         world.session.add_all(
             [world.Contact(name="a", account=world.Account(id=9)), world.Contact(name="b")]

@@ -1,0 +1,122 @@
+"""Engine: what is known of one transaction, above all how records were before it touched them.
+
+change of a record ──► **before-state, noted at first touch** ──► commit ──► event row
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+
+from .difference import EXISTED, Before, before_of
+from .representation import IdentityKey, PrimaryKey, Reader, RecordType, RecordTypes
+
+
+class Notes:
+    """Of one transaction of one session."""
+
+    def __init__(self, session: orm.Session, record_types: RecordTypes) -> None:
+        self._session = session
+        self._record_types = record_types
+        self._reader: Reader | None = None
+        self._locked: set[RecordType] = set()
+        # The before-state of each record that was touched, in the order of the first touches.
+        self.before: dict[IdentityKey, tuple[RecordType, Before]] = {}
+        # Whether there may be more to tell than was written.
+        self.changed = False
+        # Once the commit has begun, what is changed still is written at once.
+        self.committing = False
+        self.committed = False
+        # Ids of all rows that commits of this transaction wrote, those taken back included.
+        self.written: list[str] = []
+        # How many of them are there now.
+        self.events = 0
+        # Ids of the rows that `emit` wrote.
+        self.emitted: list[str] = []
+        self.rolled_back = False
+
+    @property
+    def reader(self) -> Reader:
+        """Sees what the transaction sees."""
+        if self._reader is None:
+            self._reader = Reader(self._session)
+        return self._reader
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+
+    def made(self, record_type: RecordType, key: IdentityKey) -> None:
+        """A record did not exist before, unless it is known to have existed."""
+        self.before.setdefault(key, record_type.did_not_exist)
+
+    def look(
+        self,
+        record_type: RecordType,
+        keys: Iterable[PrimaryKey],
+        *,
+        lock: bool = True,
+        sure: bool = True,
+    ) -> None:
+        """Note the before-state of records that are about to be touched.
+
+        :param lock: let nobody else change them until the transaction ends.
+        :param sure: whether they are known to exist.
+        """
+        unknown = self._unknown(record_type, keys)
+        if sure and not record_type.looks_back:
+            self.before.update(dict.fromkeys(unknown, (record_type, EXISTED)))
+        elif unknown:
+            self.lock(record_type)
+            self._note(record_type, unknown, self.reader, lock)
+
+    def look_back(self, record_type: RecordType, keys: Iterable[PrimaryKey]) -> None:
+        """Note the before-state of records that were touched, if it was not noted before.
+
+        They were committed by others between the look and the change (or their key was changed).
+        This transaction had not touched them: what was before is what the others see still.
+        """
+        unknown = self._unknown(record_type, keys)
+        if not unknown:
+            return
+        connection = self.reader.connection_for(record_type.mapper)
+        if connection.dialect.name == "sqlite":
+            # There is one writer, and that is this transaction since it looked.
+            self.before.update(dict.fromkeys(unknown, record_type.did_not_exist))
+        else:
+            with orm.Session(connection.engine) as outside:
+                self._note(record_type, unknown, outside, False)
+
+    def lock(self, record_type: RecordType) -> None:
+        """On SQLite: become the writer first, so that nobody writes between look and change."""
+        if record_type in self._locked:
+            return
+        self._locked.add(record_type)
+        connection = self.reader.connection_for(record_type.mapper)
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql(record_type.write_nothing)
+
+    def _unknown(
+        self, record_type: RecordType, keys: Iterable[PrimaryKey]
+    ) -> dict[IdentityKey, PrimaryKey]:
+        identity_key = record_type.mapper.identity_key_from_primary_key
+        wanted = {identity_key(key): key for key in keys}
+        return {key: wanted[key] for key in wanted if key not in self.before}
+
+    def _note(
+        self,
+        record_type: RecordType,
+        unknown: dict[IdentityKey, PrimaryKey],
+        reader: orm.Session,
+        lock: bool,
+    ) -> None:
+        for instance in record_type.read(reader, list(unknown.values()), lock=lock):
+            key = sa.inspect(instance).identity_key
+            unknown.pop(key, None)
+            of_instance = self._record_types.of(type(instance))
+            if of_instance is not None:
+                self.before.setdefault(key, (of_instance, before_of(of_instance, instance)))
+        for key in unknown:
+            self.made(record_type, key)
