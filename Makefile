@@ -12,7 +12,7 @@ help: ## show the targets
 	@touch $@
 
 test: .venv/.stamp ## run every test
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 3
 
 test-sqlalchemy-2.0: .venv/.stamp ## the tests of capture and outbox with SQLAlchemy 2.0
 	@test -d .venv/sqlalchemy-2.0/sqlalchemy || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .venv/sqlalchemy-2.0 'sqlalchemy<2.1'

@@ -24,7 +24,7 @@ class TagSchema(ma.Schema):
 class AccountSchema(ma.Schema):
     id = ma.fields.Integer()
     name = ma.fields.String()
-    contacts = ma.fields.Pluck("ContactSchema", "full_name", many=True)
+    contacts = ma.fields.Pluck(lambda: ContactSchema(), "full_name", many=True)
 
 
 class ContactSchema(ma.Schema):

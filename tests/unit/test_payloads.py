@@ -10,23 +10,23 @@ import marshmallow as ma
 from flask_resthooks.api.payloads import json_schema
 
 
-class AccountSchema(ma.Schema):
+class FirmSchema(ma.Schema):
     name = ma.fields.String()
 
 
-class ContactSchema(ma.Schema):
+class PersonSchema(ma.Schema):
     id = ma.fields.Integer(dump_only=True)
     name = ma.fields.String(data_key="fullName")
     email = ma.fields.Email(allow_none=True)
-    account = ma.fields.Nested(AccountSchema)
-    friends = ma.fields.List(ma.fields.Nested(lambda: ContactSchema(only=("id", "name"))))
+    account = ma.fields.Nested(FirmSchema)
+    friends = ma.fields.List(ma.fields.Nested(lambda: PersonSchema(only=("id", "name"))))
 
 
 def test_the_schema_describes_what_is_dumped_and_stands_on_its_own() -> None:
-    schema = json_schema(ContactSchema())
+    schema = json_schema(PersonSchema())
     jsonschema_rs.meta.validate(schema)
     record = {"id": 1, "name": "Ada", "email": None, "account": {"name": "A"}, "friends": []}
-    shown: dict[str, Any] = ContactSchema().dump(record)  # type: ignore[assignment]
+    shown: dict[str, Any] = PersonSchema().dump(record)  # type: ignore[assignment]
     validator = jsonschema_rs.Draft202012Validator(schema)
     validator.validate({**shown, "friends": [{"id": 2, "fullName": "Bob"}]})
     assert "fullName" in schema["properties"]
