@@ -198,7 +198,7 @@ class RESTHooks:
 
     def _owner(self) -> str | None:
         owner = None if self._owner_loader is None else self._owner_loader()
-        return None if owner is None else str(owner)
+        return None if owner is None else models.owner_id(owner)
 
     def _wake(self) -> None:
         """After a commit with events. An app that was not initialised has no queue to wake."""

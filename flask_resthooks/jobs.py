@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,9 @@ ASK_PAUSE = 1.0
 """Seconds between two looks whether a forking worker was asked to stop."""
 
 
+_WORDS = {"delivered": "delivered", "pending": "to be tried again", "failed": "given up"}
+
+
 @dataclass(frozen=True, slots=True)
 class Plant:
     """What drains of one app are made of."""
@@ -63,6 +67,7 @@ class Runner:
         self._stop = stop or threading.Event()
         self._pid = os.getpid()
         self.next_due: dt.datetime | None = None
+        self._tally: Counter[str] = Counter()
         settings = plant.settings
         self._transport = transport.create(
             settings.transport,
@@ -95,7 +100,14 @@ class Runner:
             stopping=_either(self._stop.is_set, _now_and_then(asked_to_stop)),
             settled=self._tell,
         )
-        self.next_due = due = drain.run(TIME_SLICE)
+        self._tally.clear()
+        start = time.monotonic()
+        try:
+            self.next_due = due = drain.run(TIME_SLICE)
+        finally:
+            if self._tally:
+                counts = ", ".join(f"{count} {what}" for what, count in self._tally.items())
+                log.info("drained in %.1f s: %s", time.monotonic() - start, counts)
         if due is None:
             return
         early = due - dt.timedelta(seconds=EARLY)
@@ -110,6 +122,7 @@ class Runner:
 
     def _tell(self, outcomes: list[Outcome], settled: Settled) -> None:
         """Fire the signals; what a listener raises is logged and goes no further."""
+        self._tally.update(_WORDS[outcome.status] for outcome in outcomes)
         for outcome in outcomes:
             claim = outcome.claim
             if outcome.status == "failed" and claim.delivery_id in settled.held:
@@ -121,6 +134,7 @@ class Runner:
                     reason=outcome.reason,
                 )
         for subscription_id, reason in settled.disabled.items():
+            log.warning("the subscription %s is disabled: %s", subscription_id, reason)
             self._send(
                 signals.subscription_disabled, subscription_id=subscription_id, reason=reason
             )

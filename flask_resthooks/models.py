@@ -19,6 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from . import ids
+from .errors import ConfigurationError
 
 UTC = dt.timezone.utc
 OWNER_LENGTH = 255
@@ -48,6 +49,19 @@ class UTCDateTime(sa.types.TypeDecorator[dt.datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def owner_id(owner: Any) -> str:
+    """An owner's id as it is stored.
+
+    :raises ConfigurationError: if it is too long.
+    """
+    made = str(owner)
+    if len(made) > OWNER_LENGTH:
+        raise ConfigurationError(
+            f"the owner's id {made[:40]!r}… has {len(made)} characters; {OWNER_LENGTH} are allowed"
+        )
+    return made
 
 
 @dataclass(frozen=True, slots=True)
