@@ -551,3 +551,11 @@ def test_the_readme_has_every_status() -> None:
     )
     assert delivery == list(schemas.DELIVERY_STATUSES)
     assert {*subscription, "pending"} == set(schemas.SUBSCRIPTION_STATUSES)
+
+
+def test_the_design_names_every_room() -> None:
+    text = (DOCS / "explanation" / "design.md").read_text().partition("## Rooms and floors")[2]
+    package = Path(flask_resthooks.__file__).parent
+    files = {path.name for path in package.glob("[!_]*.py")}
+    rooms = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    assert set(re.findall(r"`(\w+(?:\.py|/))`", text)) == files | rooms
