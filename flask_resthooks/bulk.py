@@ -69,7 +69,8 @@ def rehearse(
     """The keys of the rows that an `insert` would write, in a savepoint that is rolled back.
 
     Nothing else tells which rows an upsert will meet: its conflict target may be any constraint,
-    its values any expression.
+    its values any expression. The price: sequences skip numbers, and Python-side defaults are asked
+    twice.
     """
     statement: Any = execution.statement
     connection = reader.connection_for(record_type.mapper)
@@ -93,6 +94,10 @@ def execute(
     The statement is made to return the keys; what the caller sees of it is as if it were not.
     """
     statement: Any = execution.statement
+    if _returns_everything(statement):
+        everything = execution.invoke_statement().freeze()
+        names = [column.name for column in record_type.mapper.primary_key]
+        return [tuple(row) for row in everything().columns(*names)], everything()
     entity = statement.entity_description["entity"]
     keys = [getattr(entity, name) for name in record_type.key_names]
     result: Any = execution.invoke_statement(statement.returning(*keys))
@@ -106,6 +111,11 @@ def execute(
         # What the ORM gives for parameters that were passed beside the statement.
         return written, cursor.null_dml_result()
     return written, _WithoutRows(result.raw.context, rows)
+
+
+def _returns_everything(statement: Any) -> bool:
+    """`RETURNING *` has no place for more."""
+    return len(statement._returning) == 1 and str(statement._returning[0]) == "*"
 
 
 class _WithoutRows(sa.CursorResult[Any]):

@@ -8,8 +8,10 @@ is noted once, before the flush or the statement that changes it. What a savepoi
 back needs no bookkeeping: the database itself holds the former state again, and no difference is
 left. For the same reason it does no harm to note a record that is not changed in the end.
 
-Not seen: raw SQL, statements on Core tables, `bulk_save_objects` and its kin, what the database
-does by itself (`ON DELETE CASCADE`, triggers) to other records. `Capture.emit` is the way out.
+Not seen: raw SQL, statements on Core tables or inside a CTE, `bulk_save_objects` and its kin, what
+the database does by itself (`ON DELETE CASCADE`, triggers) to other records, and changes of another
+record that a schema shows (a contact is told when its account becomes another one, not when the
+account changes its name). `Capture.emit` is the way out.
 """
 
 from __future__ import annotations
@@ -163,8 +165,9 @@ class Capture:
                 changing.setdefault(record_type, []).append(sa.inspect(instance).identity)
         if changing or showing:
             notes.changed = True
-        for record_type, keys in changing.items():
-            notes.look(record_type, keys)
+        # In one order everywhere: looking takes locks.
+        for record_type in sorted(changing, key=lambda changed: changed.table):
+            notes.look(record_type, changing[record_type])
         for record_type, keys in showing.items():
             # Without a lock: a new contact must not make others wait for its account's row.
             notes.look(record_type, keys, lock=False)

@@ -167,6 +167,7 @@ class RecordType:
         # The note of a record that the transaction made; one for all.
         self.did_not_exist: tuple[RecordType, None] = (self, None)
         table: Any = mapper.primary_key[0].table
+        self.table: str = table.fullname
         self.write_nothing = str(
             sa.delete(table).where(sa.false()).compile(dialect=sqlite.dialect())
         )

@@ -273,6 +273,7 @@ def begin_truly(engine: sa.Engine) -> None:
     def connect(connection: Any, record: Any) -> None:
         connection.isolation_level = None
         connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=OFF")
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:

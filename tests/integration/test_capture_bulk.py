@@ -159,6 +159,16 @@ class TestInsert:
         world.session.commit()
         assert [event.data["full_name"] for event in world.events()] == ["Grace", "b"]
 
+    def test_returning_a_star(self, world: World) -> None:
+        star: Any = sa.text("*")
+        insert = sa.insert(world.Line).values(order_id=1, position=2, amount=3).returning(star)
+        update = sa.update(world.Line).values(amount=4).returning(star)
+        assert world.session.execute(insert).all() == [(1, 2, 3)]
+        assert world.session.execute(update).all() == [(1, 2, 4)]
+        world.session.commit()
+        [event] = world.events()
+        assert (event.resource, event.data) == ("line:1,2", {"amount": 4})
+
     def test_a_thousand_rows_are_not_read_one_by_one(self, world: World) -> None:
         statements: list[str] = []
         sa.event.listen(
@@ -444,6 +454,16 @@ class TestUpdate:
         assert world.session.query(world.Line).filter_by(position=1).delete() == 1
         world.session.commit()
         assert world.told() == [("line.delete", "line:1,1", None)]
+
+    def test_a_new_primary_key_is_another_record(self, world: World, lines: list[Any]) -> None:
+        world.session.execute(
+            sa.update(world.Line).where(world.Line.position == 3).values(position=7)
+        )
+        world.session.commit()
+        assert world.told() == [
+            ("line.create", "line:1,7", None),
+            ("line.delete", "line:1,3", None),
+        ]
 
     def test_a_hosts_own_criteria_are_kept(self, world: World, lines: list[Any]) -> None:
         only = orm.with_loader_criteria(world.Line, world.Line.position == 1)
