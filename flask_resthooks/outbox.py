@@ -139,7 +139,7 @@ class Outbox:
             now = self._clock()
             connection.execute(self._deliveries_of(sequences, {row.type for row in found}, now))
             connection.execute(
-                event.update().where(event.c.sequence.in_(sequences)).values(fanned_out_at=now)
+                event.update().where(_among(event.c.sequence, sequences)).values(fanned_out_at=now)
             )
         return len(found)
 
@@ -175,7 +175,7 @@ class Outbox:
             )
             .join(subscription, subscription.c.id == wish.c.subscription_id)
             .where(
-                event.c.sequence.in_(sequences),
+                _among(event.c.sequence, sequences),
                 subscription.c.status == "active",
                 sa.or_(subscription.c.expires_at.is_(None), subscription.c.expires_at > now),
             )
@@ -287,7 +287,7 @@ class Outbox:
                 event.c.sequence,
                 event.c.data,
                 event.c.previous,
-            ).where(event.c.id.in_(event_ids))
+            ).where(_among(event.c.id, event_ids))
         )
         return {row.id: formats.Event(*row) for row in found}
 
@@ -324,7 +324,7 @@ class Outbox:
             held.update(
                 connection.scalars(
                     sa.select(delivery.c.id)
-                    .where(delivery.c.id.in_(delivery_ids), delivery.c.lease == lease)
+                    .where(_among(delivery.c.id, delivery_ids), delivery.c.lease == lease)
                     .order_by(delivery.c.id)
                     .with_for_update()
                 )
@@ -373,7 +373,7 @@ class Outbox:
         subscription = self._tables.subscription
         found = connection.scalars(
             sa.select(subscription.c.id)
-            .where(subscription.c.id.in_(reasons), subscription.c.status == "active")
+            .where(_among(subscription.c.id, reasons), subscription.c.status == "active")
             .order_by(subscription.c.id)
             .with_for_update()
         ).all()
@@ -419,7 +419,7 @@ class Outbox:
 
     def _of(self, delivery_ids: Collection[str]) -> sa.Update:
         delivery = self._tables.delivery
-        return delivery.update().where(delivery.c.id.in_(delivery_ids))
+        return delivery.update().where(_among(delivery.c.id, delivery_ids))
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
@@ -428,6 +428,17 @@ class Outbox:
             if self._sqlite:
                 _begin_immediate(connection)
             yield connection
+
+
+def _among(column: sa.Column[Any], values: Collection[Any]) -> sa.ColumnElement[bool]:
+    """`column IN (values)`, for 1, 2, 4, 8… values, the last one repeated.
+
+    Databases and their drivers keep what they have prepared by the statement's text: so there are
+    few of them, and their memory does not grow with every new number of values.
+    """
+    some = list(values)
+    size = 1 << (len(some) - 1).bit_length() if some else 0
+    return column.in_(some + some[-1:] * (size - len(some)))
 
 
 def cancel_deliveries(
