@@ -742,7 +742,9 @@ class TestErrors:
         def owner(log: Any) -> Any:
             raise LookupError("nobody")
 
-        world.track(world.Log, "log", world.capture._record_types._resources[world.Line].schema, owner)
+        world.track(
+            world.Log, "log", world.capture._record_types._resources[world.Line].schema, owner
+        )
         world.session.add(world.Log())
         with pytest.raises(CaptureError, match=r"log:1 .*nobody"):
             world.session.commit()
@@ -764,7 +766,9 @@ class TestErrors:
 
         world.session.add(world.Log(text="a"))
         world.session.commit()
-        world.track(world.Log, "log", world.capture._record_types._resources[world.Line].schema, owner)
+        world.track(
+            world.Log, "log", world.capture._record_types._resources[world.Line].schema, owner
+        )
         world.session.get(world.Log, 1).text = "b"
         with pytest.raises(CaptureError) as caught:
             world.session.flush()

@@ -253,6 +253,23 @@ class TestUpsert:
         world.session.commit()
         assert world.told() == []
 
+    def test_where_only_creates_are_told_new_rows_are(self, world: World) -> None:
+        schema = world.capture._record_types._resources[world.Line].schema
+        world.track(world.Line, "line", schema, lambda line: 1, verbs=("create",))
+        world.session.add(world.Line(order_id=1, position=1, amount=1))
+        world.session.commit()
+        world.events()
+        statement = upsert(world, world.Line).values(
+            [{"order_id": 1, "position": n, "amount": 5} for n in (1, 2)]
+        )
+        world.session.execute(
+            statement.on_conflict_do_update(
+                index_elements=["order_id", "position"], set_={"amount": statement.excluded.amount}
+            )
+        )
+        world.session.commit()
+        assert world.told() == [("line.create", "line:1,2", None)]
+
     @pytest.mark.parametrize("returning", [False, True])
     def test_do_nothing_tells_of_the_new_rows_alone(self, world: World, returning: bool) -> None:
         world.contact(id=7, email="a@example.com")

@@ -388,7 +388,7 @@ class TestMuch:
             session.commit()
             gc.collect()
             tracemalloc.start()
-            for start in range(0, 20_000, 1000):
+            for start in range(0, 10_000, 1000):
                 session.execute(
                     sa.insert(model), [{"name": str(start + number)} for number in range(1000)]
                 )
@@ -398,11 +398,11 @@ class TestMuch:
             session.commit()
             _, peak = tracemalloc.get_traced_memory()
             tracemalloc.stop()
-        assert held / 20_000 < 400
-        assert (peak - held) / 20_000 < 300
+        assert held / 10_000 < 400
+        assert peak - held < 5_000_000
         with plain.engine.connect() as connection:
             count = sa.select(sa.func.count()).select_from(plain.tables.event)
-            assert connection.scalar(count) == 20_001
+            assert connection.scalar(count) == 10_001
         plain.engine.dispose()
 
 
