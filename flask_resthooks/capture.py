@@ -36,7 +36,7 @@ from .difference import (
 )
 from .errors import CaptureError
 from .event_types import EventTypes
-from .models import Tables
+from .models import Tables, owner_id
 from .notes import Notes
 from .representation import (
     READ_CHUNK,
@@ -124,7 +124,7 @@ class Capture:
             # So that it has its primary key and its defaults.
             session._autoflush()
             resource = resource or self._key_of(value)
-        row = event_row(event_type, str(owner), resource, json_of(event_type, schema, value))
+        row = event_row(event_type, owner_id(owner), resource, json_of(event_type, schema, value))
         self._connection(session).execute(self._insert, [row])
         self._notes(session).emitted.append(row["id"])
         return str(row["id"])

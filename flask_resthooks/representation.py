@@ -22,6 +22,7 @@ from sqlalchemy.orm.interfaces import ORMOption
 
 from . import formats
 from .errors import CaptureError
+from .models import owner_id
 
 PrimaryKey = tuple[Any, ...]
 IdentityKey = tuple[Any, ...]
@@ -113,7 +114,7 @@ def _owner_of(resource: Resource, instance: Any) -> str | None:
             if owner is None:
                 break
             owner = getattr(owner, name)
-    return None if owner is None else str(owner)
+    return None if owner is None else owner_id(owner)
 
 
 def _comparable(value: Any) -> Any:

@@ -16,7 +16,7 @@ from flask_sqlalchemy.session import Session
 
 import flask_resthooks
 from flask_resthooks import RESTHooks
-from flask_resthooks.errors import ConfigurationError, UnknownEventType
+from flask_resthooks.errors import ConfigurationError, RESTHooksError, UnknownEventType
 
 
 class ThingSchema(ma.Schema):
@@ -285,3 +285,23 @@ def test_the_public_names_are_these() -> None:
     assert flask_resthooks.RESTHooks is RESTHooks
     with pytest.raises(AttributeError):
         flask_resthooks.RESTHook  # noqa: B018  (the access is the test)
+
+
+def test_an_owner_id_that_is_too_long_is_named_before_the_commit(make_app: MakeApp) -> None:
+    db = SQLAlchemy()
+    hooks = RESTHooks(db)
+    hooks.event_type("thing.done")
+
+    @hooks.resource("thing", schema=ThingSchema, owner=lambda thing: "x" * 300)
+    class Thing(db.Model):  # type: ignore[name-defined, misc]
+        id = db.Column(db.Integer, primary_key=True)
+
+    app = make_app(db, hooks)
+    with app.app_context():
+        db.session.add(Thing())
+        with pytest.raises(RESTHooksError, match="300 characters; 255 are allowed"):
+            db.session.commit()
+        db.session.rollback()
+        with pytest.raises(RESTHooksError, match="300 characters"):
+            hooks.emit("thing.done", {}, owner="x" * 300)
+        db.session.rollback()
