@@ -18,6 +18,10 @@ from .. import formats
 
 NO_NUL = r"^[^\x00]*$"
 
+END_OF_TIME = dt.datetime(9000, 1, 1, tzinfo=dt.timezone.utc)
+"""What a caller's times lie before. Python's end with the year 9999, and a driver of PostgreSQL
+reads a time in the session's zone: there the last hours in UTC may be of the year 10000."""
+
 _RFC3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:)(\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)", re.ASCII
 )
@@ -58,12 +62,14 @@ class Flag(fields.Boolean):
 
 
 class Moment(fields.DateTime):
-    """A time as RFC 3339 has it, with its zone."""
+    """A time as RFC 3339 has it, with its zone, before `END_OF_TIME`."""
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
         moment = parse_rfc3339(value) if isinstance(value, str) else None
         if moment is None:
             raise ma.ValidationError("Not a time of RFC 3339, such as 2030-12-31T23:59:59Z.")
+        if moment >= END_OF_TIME:
+            raise ma.ValidationError(f"Must be before {formats.rfc3339(END_OF_TIME)}.")
         return moment
 
     def _serialize(self, value: Any, attr: Any, obj: Any, **kwargs: Any) -> Any:

@@ -96,7 +96,10 @@ def _expires_at(**options: Any) -> fields.Field[Any]:
         if value <= utcnow():
             raise ma.ValidationError("Must be in the future.")
 
-    says = _says("Nothing is sent after this time, which must be in the future; null: no end.")
+    says = _says(
+        "Nothing is sent after this time, which must be in the future and before the year 9000; "
+        "null: no end."
+    )
     return Moment(allow_none=True, validate=in_the_future, metadata=says, **options)
 
 

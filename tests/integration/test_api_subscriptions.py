@@ -400,6 +400,9 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({**FINE, "expires_at": "2099-01-01"}, "expires_at"),
     ({**FINE, "expires_at": "2099-02-30T00:00:00Z"}, "expires_at"),
     ({**FINE, "expires_at": "9999-12-31T23:59:59-23:59"}, "expires_at"),
+    ({**FINE, "expires_at": "9999-12-31T23:59:59Z"}, "expires_at"),
+    ({**FINE, "expires_at": "9000-01-01T00:00:00Z"}, "expires_at"),
+    ({**FINE, "expires_at": "8999-12-31T23:59:59-00:01"}, "expires_at"),
     ({**FINE, "expires_at": 4102444800}, "expires_at"),
     ({**FINE, "secret": "secret"}, "secret"),
     ({**FINE, "secret": SECRET_OF_23}, "secret"),
@@ -449,6 +452,31 @@ def test_metadata_may_be_as_large_as_is_said(acme: Host) -> None:
 )
 def test_times_are_taken_as_rfc_3339_has_them(acme: Host, text: str, shown: str) -> None:
     assert acme.subscribe(expires_at=text)["expires_at"] == shown
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago", "Europe/Berlin"])
+def test_the_latest_time_that_is_taken_can_be_read_in_every_zone_of_a_session(
+    postgresql_url: str, zone: str
+) -> None:
+    name = sa.engine.make_url(postgresql_url).database
+    engine = sa.create_engine(postgresql_url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"ALTER DATABASE {name} SET timezone = '{zone}'"))
+    engine.dispose()
+    with host(postgresql_url) as acme:
+        for bad in ("9999-12-31T23:59:59Z", "9000-01-01T00:00:00Z"):
+            body = {"target_url": URL, "event": "*", "expires_at": bad}
+            answer = acme.call("POST", "/subscriptions", body)
+            assert answer.status_code == 422
+            assert answer.json["errors"] == {"expires_at": ["Must be before 9000-01-01T00:00:00Z."]}
+        latest = "8999-12-31T23:59:59.999999Z"
+        made = acme.subscribe(expires_at=latest)
+        assert made["expires_at"] == latest
+        path = f"/subscriptions/{made['id']}"
+        assert acme.call("GET", path).json["expires_at"] == latest
+        [listed] = acme.call("GET", "/subscriptions").json["data"]
+        assert (listed["expires_at"], listed["status"]) == (latest, "active")
+        assert acme.call("PATCH", path, {"description": "x"}).json["expires_at"] == latest
 
 
 def test_a_trailing_slash_is_accepted_everywhere(quick: Host) -> None:
