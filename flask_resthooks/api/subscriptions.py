@@ -15,7 +15,7 @@ from ..models import utcnow
 from . import examples
 from . import schemas as s
 from .context import Context
-from .errors import invalid, not_found
+from .errors import APIError, invalid, not_found
 from .paging import page
 from .parsing import readable
 from .rows import SubscriptionRows, write
@@ -181,9 +181,13 @@ class Subscription(_View):
             raise not_found("subscription")
 
     def _change(self, subscription_id: str, given: dict[str, Any]) -> dict[str, Any]:
-        # Before its name is resolved: nobody probes names through what is not theirs.
-        owned(self.rows, subscription_id)
-        values = self.check(given)
+        # Before anything is asked of the database: resolving a name may take a while, and nobody is
+        # to wait for a connection or a lock meanwhile.
+        try:
+            values = self.check(given)
+        except APIError:
+            owned(self.rows, subscription_id)  # what is not there cannot be sent anything wrong
+            raise
         active = values.pop("active", None)
         row = write(
             self.context.db.session,

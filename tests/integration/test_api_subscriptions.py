@@ -341,6 +341,35 @@ def test_a_resolver_that_is_slow_holds_nobody_up(sqlite_url: str) -> None:
         done.set()
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
+def test_no_connection_is_held_while_a_name_is_resolved(database_url: str, method: str) -> None:
+    pools: list[Any] = []
+    held: list[int] = []
+
+    def counting(*args: Any, **options: Any) -> Any:
+        held.extend(pool.checkedout() for pool in pools)
+        return resolver(*args, **options)
+
+    with host(database_url, resolver=counting) as made:
+        with made.app.app_context():
+            pools.append(made.db.engine.pool)
+        path = "/subscriptions" if method == "POST" else f"/subscriptions/{made.subscribe()['id']}"
+        held.clear()
+        answer = made.call(method, path, {"target_url": URL, "event": "*"})
+        assert answer.status_code < 300
+        assert held == [0]
+
+
+def test_what_is_not_there_is_a_404_whatever_was_sent_to_it(acme: Host) -> None:
+    body = {"target_url": "https://inside.example.com/", "event": "contact.lost"}
+    theirs = acme.subscribe()["id"]
+    acme.owner = "rival"
+    for subscription_id in ("x", "sub_" + "0" * 32, theirs):
+        for method in ("PUT", "PATCH"):
+            answer = acme.call(method, f"/subscriptions/{subscription_id}", body)
+            assert (answer.status_code, answer.json["error_code"]) == (404, "not_found")
+
+
 def test_what_the_settings_allow_is_accepted(sqlite_url: str) -> None:
     settings = Settings(require_https=False, allowed_networks=("127.0.0.0/8",))
     with host(sqlite_url, settings=settings) as made:
