@@ -14,6 +14,7 @@ import flask
 import marshmallow as ma
 from webargs.core import is_json
 from webargs.flaskparser import FlaskParser
+from werkzeug.wsgi import LimitedStream
 
 from .errors import APIError, invalid
 
@@ -116,6 +117,9 @@ def _body(request: flask.Request) -> bytes:
     if not is_json(request.mimetype) or charset not in ("utf-8", "utf8"):
         raise APIError(415, "The body must be application/json, in UTF-8.")
     if (request.content_length or 0) <= MAX_BODY:
+        # A chunked one tells its length by its end only: no more than is needed to judge is read.
+        stream: Any = LimitedStream(request.stream, MAX_BODY + 1, is_max=True)
+        request.stream = stream
         raw = request.get_data()
         if len(raw) <= MAX_BODY:
             return raw

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
+import io
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +16,7 @@ import pytest
 from api_host import URL, Host, host
 from flask.views import MethodView
 from werkzeug.exceptions import TooManyRequests
+from werkzeug.serving import make_server
 
 from flask_resthooks.settings import Settings
 
@@ -106,6 +110,99 @@ def test_a_body_that_is_no_use_is_the_callers_error(
         assert method == "PATCH" and json.loads(body) == {}
     else:
         check(answer, code, error_code)
+
+
+class Stream(io.RawIOBase):
+    """A body of that many bytes, which counts those that were read."""
+
+    def __init__(self, size: int) -> None:
+        self.left, self.read_so_far = size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        size = min(len(buffer), self.left, 10_000)
+        buffer[:size] = b" " * size
+        self.left -= size
+        self.read_so_far += size
+        return size
+
+
+def chunked(acme: Host, stream: Stream, **environ: Any) -> Any:
+    """A POST whose length nobody tells, as servers hand it on that know chunks."""
+    return acme.client.open(
+        f"{acme.prefix}/subscriptions",
+        method="POST",
+        content_type="application/json",
+        environ_overrides={"wsgi.input": stream, "wsgi.input_terminated": True, **environ},
+    )
+
+
+def test_a_body_that_is_too_long_is_not_read_to_its_end(acme: Host) -> None:
+    stream = Stream(50_000_000)
+    check(chunked(acme, stream), 413, "payload_too_large")
+    assert stream.read_so_far < 1_100_000
+    told = Stream(50_000_000)
+    check(chunked(acme, told, CONTENT_LENGTH="50000000"), 413, "payload_too_large")
+    assert told.read_so_far == 0
+
+
+def test_a_chunked_body_over_a_real_connection_is_taken_or_too_long(acme: Host) -> None:
+    server = make_server("127.0.0.1", 0, acme.app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        for body, status in (
+            ([json.dumps({"target_url": URL, "event": "*"}).encode()], 201),
+            ([b" " * 100_000] * 20, 413),
+        ):
+            connection = http.client.HTTPConnection(*server.server_address, timeout=10)
+            headers = {"Content-Type": "application/json"}
+            path = f"{acme.prefix}/subscriptions"
+            connection.request("POST", path, iter(body), headers, encode_chunked=True)
+            assert connection.getresponse().status == status
+            connection.close()
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize("size", [999_999, 1_000_000])
+def test_a_body_of_unknown_length_may_be_as_long_as_any(acme: Host, size: int) -> None:
+    check(chunked(acme, Stream(size)), 400, "bad_json")
+
+
+def test_a_body_that_the_host_has_read_before_is_read_all_the_same(sqlite_url: str) -> None:
+    def reading(app: flask.Flask) -> None:
+        app.before_request(lambda: flask.request.get_data() and None)
+
+    with host(sqlite_url, before=reading) as acme:
+        assert acme.subscribe()["active"] is True
+        check(chunked(acme, Stream(1_000_001)), 413, "payload_too_large")
+
+
+def test_a_body_is_there_for_the_host_afterwards(sqlite_url: str) -> None:
+    seen: list[bytes] = []
+
+    def watching(app: flask.Flask) -> None:
+        def watch(response: flask.Response) -> flask.Response:
+            seen.append(flask.request.get_data())
+            return response
+
+        app.after_request(watch)
+
+    with host(sqlite_url, before=watching) as acme:
+        acme.subscribe()
+        assert json.loads(seen[0])["target_url"] == URL
+
+
+def test_a_limit_of_the_hosts_own_counts_as_well(sqlite_url: str) -> None:
+    with host(sqlite_url, config={"MAX_CONTENT_LENGTH": 100_000}) as acme:
+        stream = Stream(900_000)
+        check(chunked(acme, stream), 413, "payload_too_large")
+        assert stream.read_so_far < 200_000
 
 
 def test_a_request_names_itself_or_is_given_a_name(acme: Host) -> None:
