@@ -34,7 +34,7 @@ class Parser(FlaskParser):
     DEFAULT_UNKNOWN_BY_LOCATION = {  # noqa: RUF012 (so it is in webargs)
         **FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION,
         "json": ma.RAISE,
-        "query": ma.RAISE,
+        "query": ma.EXCLUDE,  # the host may take some of its own, such as an API key
     }
 
     def load_json(self, req: flask.Request, schema: ma.Schema) -> Any:
@@ -44,7 +44,7 @@ class Parser(FlaskParser):
         return body
 
     def load_querystring(self, req: flask.Request, schema: ma.Schema) -> Any:
-        repeated = [name for name, values in req.args.lists() if len(values) > 1]
+        repeated = [name for name in schema.fields if len(req.args.getlist(name)) > 1]
         if repeated:
             raise ma.ValidationError({name: ["Given more than once."] for name in repeated})
         return req.args.to_dict()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from api_host import Host, host
+from api_host import URL, Host, host
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_attempts_are_listed_in_their_order(acme: Host) -> None:
         ("cursor=" + "A" * 21, "cursor"),
         ("cursor=" + "A" * 22 + "%0A", "cursor"),
         ("cursor=" + "A" * 21 + "B", "cursor"),
-        ("colour=red", "colour"),
+        ("limit=0&api_key=x", "limit"),
     ],
 )
 def test_a_bad_query_is_a_422_that_names_the_parameter(
@@ -109,10 +109,35 @@ def test_a_bad_query_is_a_422_that_names_the_parameter(
                 assert list(answer.json["errors"]) == [field]
 
 
-def test_a_parameter_is_refused_where_there_is_none(sqlite_url: str) -> None:
+def test_parameters_that_are_not_ours_are_ignored(sqlite_url: str) -> None:
+    """A host may know its callers by one (`?api_key=…`)."""
+    others = "api_key=secret&colour=red&colour=blue&%00=%FF&data=1&limit%5B%5D=x"
     with host(sqlite_url) as acme:
-        answer = acme.call("DELETE", f"/subscriptions/{acme.subscribe()['id']}?limit=1")
-        assert (answer.status_code, list(answer.json["errors"])) == (422, ["limit"])
+        made = acme.subscribe()
+        [delivery] = acme.deliveries(made["id"], 1)
+        path = f"/subscriptions/{made['id']}"
+        assert len(acme.call("GET", f"/subscriptions?limit=1&{others}").json["data"]) == 1
+        for method, where, body, code in (
+            ("GET", "/event-types", None, 200),
+            ("GET", "/event-types/contact.create", None, 200),
+            ("POST", "/subscriptions", {"target_url": URL, "event": "*"}, 201),
+            ("GET", path, None, 200),
+            ("PUT", path, {"target_url": URL, "event": "*"}, 200),
+            ("PATCH", path, {"active": False}, 200),
+            ("GET", f"{path}/secret", None, 200),
+            ("GET", f"{path}/deliveries", None, 200),
+            ("GET", f"/deliveries/{delivery}", None, 200),
+            ("GET", f"/deliveries/{delivery}/attempts", None, 200),
+            ("DELETE", path, None, 204),
+        ):
+            answer = acme.call(method, f"{where}?{others}", body)
+            assert answer.status_code == code, (method, where, answer.text)
+
+
+def test_a_parameter_of_another_route_is_ignored(sqlite_url: str) -> None:
+    with host(sqlite_url) as acme:
+        answer = acme.call("DELETE", f"/subscriptions/{acme.subscribe()['id']}?limit=0")
+        assert answer.status_code == 204
 
 
 def test_event_types_are_listed_by_name(sqlite_url: str) -> None:
