@@ -26,8 +26,14 @@ class SignatureError(RESTHooksError):
 
 
 class AddressRefused(RESTHooksError):
-    """A target URL or address may not be called; the message says why and what is allowed."""
+    """A target URL or address may not be called; the message says why.
 
-    def __init__(self, reason: str) -> None:
+    :param reason: the message, for whoever gave the URL. It tells nothing of the network inside.
+    :param detail: for the operator's log: with the address that a name stands for, and the networks
+        that are allowed. By default, the reason is all there is to say.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
+        self.detail = detail or reason

@@ -214,13 +214,11 @@ class Guard:
         """
         if isinstance(address, str):
             if "%" in address:
-                raise AddressRefused(
-                    f"{address!r} names a zone of this machine: {self._allowed}, without a zone"
-                )
+                raise self._refusal(f"{address!r} names a zone of this machine")
             try:
                 address = ip_address(address)
             except ValueError:
-                raise AddressRefused(f"{address!r} is no IP address: {self._allowed}") from None
+                raise self._refusal(f"{address!r} is no IP address") from None
         if isinstance(address, IPv4Address):
             self._check_v4(address, of=str(address))
         else:
@@ -250,7 +248,9 @@ class Guard:
             try:
                 self.check_address(sockaddr[0])
             except AddressRefused as refusal:
-                raise AddressRefused(f"the name {host!r} is refused: {refusal.reason}") from None
+                # Which one it is is nobody's business who can write a URL.
+                reason = f"the name {host!r} resolves to an address that is not public"
+                raise AddressRefused(reason, f"{reason}: {refusal.detail}") from None
             addresses.append((int(family), tuple(sockaddr)))
         if not addresses:
             raise socket.gaierror(socket.EAI_NONAME, "the name has no address")
@@ -282,9 +282,7 @@ class Guard:
         if _NUMBER.fullmatch(labels[-1]):
             address = _inet_aton(labels)
             if address is None:
-                raise AddressRefused(
-                    f"{name!r} ends in a number but is no IPv4 address: {self._allowed}"
-                )
+                raise self._refusal(f"{name!r} ends in a number but is no IPv4 address")
             self.check_address(address)
             return str(address)
         self._check_local_name(name, labels[-1])
@@ -292,13 +290,11 @@ class Guard:
 
     def _check_literal_v6(self, text: str) -> str:
         if "%" in text:
-            raise AddressRefused(
-                f"[{text}] names a zone of this machine: {self._allowed}, without a zone"
-            )
+            raise self._refusal(f"[{text}] names a zone of this machine")
         try:
             address = IPv6Address(text)
         except ValueError:
-            raise AddressRefused(f"[{text}] is no IPv6 address: {self._allowed}") from None
+            raise self._refusal(f"[{text}] is no IPv6 address") from None
         self.check_address(address)
         return str(address)
 
@@ -309,31 +305,31 @@ class Guard:
             # Whoever lets in a network of their own may have names for it, too.
             refused = last_label in LOCAL_NAMES and not self.allowed_networks
         if refused:
-            raise AddressRefused(f"the name {name!r} belongs to a local network: {self._allowed}")
+            raise self._refusal(f"the name {name!r} belongs to a local network")
 
     def _check_v4(self, address: IPv4Address, *, of: str) -> None:
         for network, name in SPECIAL_V4:
             if address in network:
                 if any(address in allowed for allowed in self._allowed_v4):
                     return
-                raise AddressRefused(f"the address {of} is not public ({name}): {self._allowed}")
+                raise self._refusal(f"the address {of} is not public ({name})")
 
     def _check_v6(self, address: IPv6Address) -> None:
         if address.scope_id is not None:
-            raise AddressRefused(
-                f"{address} names a zone of this machine: {self._allowed}, without a zone"
-            )
+            raise self._refusal(f"{address} names a zone of this machine")
         for embedded in _embedded_v4(address):
             self._check_v4(embedded, of=f"{address}, which stands for {embedded},")
         if address in MAPPED or any(address in allowed for allowed in self._allowed_v6):
             return
         for network, name in SPECIAL_V6:
             if address in network:
-                raise AddressRefused(
-                    f"the address {address} is not public ({name}): {self._allowed}"
-                )
+                raise self._refusal(f"the address {address} is not public ({name})")
         if address not in GLOBAL_UNICAST_V6 and address not in NAT64:
-            raise AddressRefused(f"the address {address} is no global unicast: {self._allowed}")
+            raise self._refusal(f"the address {address} is no global unicast")
+
+    def _refusal(self, reason: str) -> AddressRefused:
+        """That something is not public; what else is allowed is for the operator alone."""
+        return AddressRefused(reason, f"{reason}: {self._allowed}")
 
 
 def _is_visible(character: str) -> bool:

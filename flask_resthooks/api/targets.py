@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 
 from ..errors import AddressRefused
 from ..guard import Guard
+
+log = logging.getLogger(__name__)
 
 RESOLVE_LIMIT = 1.5
 """Seconds that a request waits for a name to be resolved."""
@@ -32,7 +35,7 @@ class TargetCheck:
         try:
             target = self._guard.check_url(url)
         except AddressRefused as refusal:
-            return refusal.reason
+            return _told(refusal)
         if not self._room.acquire(blocking=False):
             return None
         answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -59,7 +62,14 @@ class TargetCheck:
         try:
             self._guard.resolve(host, port)
         except AddressRefused as refusal:
-            return refusal.reason
+            return _told(refusal)
         except (OSError, UnicodeError):
             pass
         return None
+
+
+def _told(refusal: AddressRefused) -> str:
+    """What the caller is told; the rest, if there is more, goes to the log."""
+    if refusal.detail != refusal.reason:
+        log.warning("a target URL was refused: %s", refusal.detail)
+    return refusal.reason

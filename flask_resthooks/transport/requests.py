@@ -664,6 +664,7 @@ def _describe(failure: Exception) -> tuple[Error, str]:
     if isinstance(failure, _Failed):
         return failure.word, failure.detail
     if isinstance(failure, AddressRefused):
+        log.warning("a hook was not sent: %s", failure.detail)
         return "address_refused", failure.reason
     if isinstance(failure, (ssl.SSLError, urllib3.exceptions.SSLError, ssl.CertificateError)):
         return "tls", detail

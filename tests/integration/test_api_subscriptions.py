@@ -299,7 +299,7 @@ REFUSED_URLS = [
     ("", "absolute URL"),
     ("https://hooks.example.com/\0", "must be percent-encoded"),
     ("https://hooks.example.com/\ud800", "must be percent-encoded"),
-    ("https://inside.example.com/", "private use"),
+    ("https://inside.example.com/", "resolves to an address that is not public"),
 ]
 
 
@@ -314,6 +314,24 @@ def test_a_target_url_that_may_not_be_called_is_refused_by_name(
     assert answer.status_code == 422
     assert list(answer.json["errors"]) == ["target_url"]
     assert reason in answer.json["errors"]["target_url"][0]
+
+
+def test_nothing_of_the_network_inside_is_told_but_to_the_log(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(allowed_networks=("172.20.0.0/16",))
+    with host(sqlite_url, settings=settings) as made:
+        path = f"/subscriptions/{made.subscribe()['id']}"
+        for target in ("https://inside.example.com/", "https://localhost/", "https://10.9.8.7/"):
+            caplog.clear()
+            for answer in (
+                made.call("POST", "/subscriptions", {"target_url": target, "event": "*"}),
+                made.call("PATCH", path, {"target_url": target}),
+            ):
+                assert answer.status_code == 422
+                assert "172.20" not in answer.text and "10.1.2.3" not in answer.text
+            assert "172.20.0.0/16" in caplog.text
+            assert ("10.1.2.3" in caplog.text) == ("inside" in target)
 
 
 def test_a_target_url_may_have_2048_characters_and_no_more(acme: Host) -> None:
