@@ -32,7 +32,10 @@ def is_bulk(execution: orm.ORMExecuteState) -> bool:
 def names_its_keys(execution: orm.ORMExecuteState, record_type: RecordType) -> bool:
     """Whether it is an `update` by primary key, for a list of parameters."""
     many = execution.parameters
-    return isinstance(many, list) and all(name in many[0] for name in record_type.key_names)
+    # An empty list is one, too: SQLAlchemy executes nothing then.
+    return isinstance(many, list) and all(
+        name in one for one in many[:1] for name in record_type.key_names
+    )
 
 
 def selected_keys(

@@ -362,6 +362,17 @@ class TestUpdate:
             ],
         )
 
+    @pytest.mark.parametrize("returning", [False, True])
+    def test_by_primary_key_for_no_parameters_at_all(
+        self, world: World, lines: list[Any], returning: bool
+    ) -> None:
+        statement: Any = sa.update(world.Line)
+        if returning:
+            statement = statement.returning(world.Line.amount)
+        world.session.execute(statement, [])
+        world.session.commit()
+        assert world.told() == []
+
     def test_bound_parameters(self, world: World, lines: list[Any]) -> None:
         statement = (
             sa.update(world.Line)
