@@ -333,8 +333,12 @@ class Capture:
         return represent(resource, instance)
 
     def _existing(self, session: orm.Session, event_ids: list[str]) -> list[str]:
-        found = sa.select(self._event.c.id).where(self._event.c.id.in_(event_ids))
-        return list(self._connection(session).scalars(found))
+        connection = self._connection(session)
+        found: list[str] = []
+        for ids_ in chunks(event_ids, READ_CHUNK):
+            there = sa.select(self._event.c.id).where(self._event.c.id.in_(ids_))
+            found += connection.scalars(there)
+        return found
 
     def _connection(self, session: orm.Session) -> sa.Connection:
         """The session's own for the event table, which may be on another database."""

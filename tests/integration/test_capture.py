@@ -943,6 +943,21 @@ class TestEmit:
         assert world.events() == []
         assert world.wakes == 1
 
+    def test_many_are_looked_for_in_chunks(self, world: World) -> None:
+        for number in range(1100):
+            world.capture.emit(world.session, "contact.update", {"n": number}, 5)
+        savepoint = world.session.begin_nested()
+        world.capture.emit(world.session, "contact.update", {}, 5)
+        savepoint.rollback()
+        parameters: list[int] = []
+        sa.event.listen(
+            world.engine, "before_cursor_execute", lambda *args: parameters.append(len(args[3]))
+        )
+        world.session.commit()
+        assert max(parameters) <= 500
+        assert len(world.events()) == 1100
+        assert world.wakes == 1
+
     def test_an_unknown_event_type_is_refused(self, world: World) -> None:
         with pytest.raises(UnknownEventType, match=r"contact\.create"):
             world.capture.emit(world.session, "contact.gone", {}, 5)
