@@ -73,7 +73,10 @@ class Capture:
         self._record_types = RecordTypes()
 
     def track(self, model: type, resource: Resource) -> None:
-        """Make events of a model's records, and of its subclasses' unless these are tracked."""
+        """Make events of a model's records, and of its subclasses' unless these are tracked.
+
+        :raises ConfigurationError: if the model is tracked already.
+        """
         self._record_types.add(model, resource)
         event.listen(model, "before_update", self._before_update, propagate=True)
         event.listen(model, "before_delete", self._before_delete, propagate=True)

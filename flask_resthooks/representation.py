@@ -21,7 +21,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm.interfaces import ORMOption
 
 from . import formats
-from .errors import CaptureError
+from .errors import CaptureError, ConfigurationError
 from .models import owner_id
 
 PrimaryKey = tuple[Any, ...]
@@ -232,7 +232,16 @@ class RecordTypes:
         return len(self._resources)
 
     def add(self, model: type, resource: Resource) -> None:
-        """Track a class and its subclasses, except those that are tracked themselves."""
+        """Track a class and its subclasses, except those that are tracked themselves.
+
+        :raises ConfigurationError: if it is tracked already.
+        """
+        tracked = self._resources.get(model)
+        if tracked is not None:
+            raise ConfigurationError(
+                f"{model.__module__}.{model.__qualname__} is tracked as {tracked.name!r} already, "
+                f"so it cannot be tracked as {resource.name!r}: one resource per model"
+            )
         self._resources[model] = resource
         self._types.clear()
         self._families.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -131,6 +132,11 @@ class World:
             if f"{name}.{verb}" not in self.event_types:
                 self.event_types.add(EventType(f"{name}.{verb}", schema))
         self.capture.track(model, Resource(name, schema, owner, **options))
+
+    def retrack(self, model: type, **changes: Any) -> None:
+        """Track a model otherwise, which an app cannot."""
+        resource = self.capture._record_types._resources.pop(model)
+        self.capture.track(model, dataclasses.replace(resource, **changes))
 
     def events(self) -> list[Event]:
         """What was committed since the last call, seen from another connection."""

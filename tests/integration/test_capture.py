@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from capture_world import World
 from sqlalchemy import orm
 
-from flask_resthooks.errors import CaptureError, UnknownEventType
+from flask_resthooks.capture import Resource
+from flask_resthooks.errors import CaptureError, ConfigurationError, UnknownEventType
 
 
 @pytest.fixture
@@ -794,9 +795,16 @@ class TestResources:
         world.session.commit()
         assert world.told() == []
 
+    def test_a_model_is_tracked_once(self, world: World) -> None:
+        before = world.capture._record_types._resources[world.Contact]
+        with pytest.raises(ConfigurationError, match=r"Contact .*'contact'.*'person'"):
+            world.capture.track(world.Contact, Resource("person", before.schema, "owner_id"))
+        world.session.add(world.Contact(owner_id=1))
+        world.session.commit()
+        assert world.told() == [created(1)]
+
     def test_only_watched_attributes_make_an_update(self, world: World) -> None:
-        schema = world.capture._record_types._resources[world.Contact].schema
-        world.track(world.Contact, "contact", schema, "owner_id", watch=("secret", "account"))
+        world.retrack(world.Contact, watch=("secret", "account"))
         contact = world.contact(secret="a")
         contact.name = "Grace"
         world.session.commit()
@@ -810,8 +818,7 @@ class TestResources:
         assert [told[0] for told in world.told()] == ["account.create", "contact.update"]
 
     def test_an_owner_can_be_found_through_a_relationship(self, world: World) -> None:
-        schema = world.capture._record_types._resources[world.Contact].schema
-        world.track(world.Contact, "contact", schema, "account.id")
+        world.retrack(world.Contact, owner="account.id")
         world.session.add_all(
             [world.Contact(name="a", account=world.Account(id=9)), world.Contact(name="b")]
         )

@@ -254,8 +254,7 @@ class TestUpsert:
         assert world.told() == []
 
     def test_where_only_creates_are_told_new_rows_are(self, world: World) -> None:
-        schema = world.capture._record_types._resources[world.Line].schema
-        world.track(world.Line, "line", schema, lambda line: 1, verbs=("create",))
+        world.retrack(world.Line, verbs=("create",))
         world.session.add(world.Line(order_id=1, position=1, amount=1))
         world.session.commit()
         world.events()

@@ -65,7 +65,7 @@ def plain(database_url: str) -> Iterator[Plain]:
     plain.engine.dispose()
 
 
-def thing(plain: Plain, **columns: Any) -> Any:
+def thing(plain: Plain, schema: Any = None, **columns: Any) -> Any:
     values = {
         "__tablename__": "thing",
         "id": sa.Column(sa.Integer, primary_key=True),
@@ -73,7 +73,7 @@ def thing(plain: Plain, **columns: Any) -> Any:
         **columns,
     }
     model = type("Thing", (plain.Base,), values)
-    plain.track(model)
+    plain.track(model, schema=schema)
     return model
 
 
@@ -310,17 +310,16 @@ class TestModels:
         plain.engine.dispose()
 
     def test_columns_that_are_deferred_or_named_otherwise(self, plain: Plain) -> None:
-        model = thing(
-            plain,
-            text=orm.deferred(sa.Column("long_text", sa.Text)),
-            twice=orm.column_property(sa.literal_column("2 * id")),
-        )
-
         class Schema(NameSchema):
             text = ma.fields.String()
             twice = ma.fields.Integer()
 
-        plain.track(model, schema=Schema())
+        model = thing(
+            plain,
+            Schema(),
+            text=orm.deferred(sa.Column("long_text", sa.Text)),
+            twice=orm.column_property(sa.literal_column("2 * id")),
+        )
         with plain.sessions() as session:
             session.execute(sa.insert(model), [{"name": "a", "text": "x"}])
             session.commit()
@@ -364,12 +363,10 @@ class TestModels:
     def test_a_mutable_value_changed_in_place(self, plain: Plain) -> None:
         from sqlalchemy.ext.mutable import MutableDict
 
-        model = thing(plain, facts=sa.Column(MutableDict.as_mutable(sa.JSON)))
-
         class Schema(ma.Schema):
             facts = ma.fields.Raw()
 
-        plain.track(model, schema=Schema())
+        model = thing(plain, Schema(), facts=sa.Column(MutableDict.as_mutable(sa.JSON)))
         with plain.sessions() as session:
             record = model(facts={"a": 1})
             session.add(record)
