@@ -169,7 +169,7 @@ class Capture:
         if changing or showing:
             notes.changed = True
         # In one order everywhere: looking takes locks.
-        for record_type in sorted(changing, key=lambda changed: changed.table):
+        for record_type in sorted(changing, key=lambda changed: changed.lock_order):
             notes.look(record_type, changing[record_type])
         for record_type, keys in showing.items():
             # Without a lock: a new contact must not make others wait for its account's row.

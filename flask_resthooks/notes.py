@@ -70,7 +70,7 @@ class Notes:
             self.before.update(dict.fromkeys(unknown, (record_type, EXISTED)))
         elif unknown:
             self.lock(record_type)
-            self._note(record_type, unknown, self.reader, lock)
+            self._note(record_type, unknown, self.reader, lock and not self._alone(record_type))
 
     def look_back(self, record_type: RecordType, keys: Iterable[PrimaryKey]) -> None:
         """Note the before-state of records that were touched, if it was not noted before.
@@ -82,7 +82,7 @@ class Notes:
         if not unknown:
             return
         connection = self.reader.connection_for(record_type.mapper)
-        if connection.dialect.name == "sqlite":
+        if self._alone(record_type):
             # There is one writer, and that is this transaction since it looked.
             self.before.update(dict.fromkeys(unknown, record_type.did_not_exist))
         else:
@@ -94,9 +94,13 @@ class Notes:
         if record_type in self._locked:
             return
         self._locked.add(record_type)
-        connection = self.reader.connection_for(record_type.mapper)
-        if connection.dialect.name == "sqlite":
+        if self._alone(record_type):
+            connection = self.reader.connection_for(record_type.mapper)
             connection.exec_driver_sql(record_type.write_nothing)
+
+    def _alone(self, record_type: RecordType) -> bool:
+        """Whether there is one writer at a time: SQLite, which has no locks of rows."""
+        return self.reader.connection_for(record_type.mapper).dialect.name == "sqlite"
 
     def _unknown(
         self, record_type: RecordType, keys: Iterable[PrimaryKey]

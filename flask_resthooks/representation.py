@@ -168,7 +168,7 @@ class RecordType:
         # The note of a record that the transaction made; one for all.
         self.did_not_exist: tuple[RecordType, None] = (self, None)
         table: Any = mapper.primary_key[0].table
-        self.table: str = table.fullname
+        self.lock_order: tuple[str, str] = (table.fullname, mapper.class_.__qualname__)
         self.write_nothing = str(
             sa.delete(table).where(sa.false()).compile(dialect=sqlite.dialect())
         )
@@ -194,10 +194,9 @@ class RecordType:
         if len(below) > 1 and self.mapper.polymorphic_on is not None:
             options.append(orm.selectin_polymorphic(self.mapper.class_, below[1:]))
         read = sa.select(self.mapper.class_).where(matches).options(*options)
-        # The lock that the change will take: what is read stays true until then. Taken in one
-        # order everywhere, as the unit of work does.
+        # The lock that the change will take: what is read stays true until then.
         table: Any = self.mapper.primary_key[0].table
-        ordered = read.order_by(*self.mapper.primary_key)
+        ordered = read.order_by(*map(_in_pythons_order, self.mapper.primary_key))
         return {False: read, True: ordered.with_for_update(key_share=True, of=table)}
 
     def read(
@@ -205,8 +204,11 @@ class RecordType:
     ) -> Iterator[Any]:
         """The instances of those keys that exist; each is good until the next is asked for.
 
-        :param lock: let nobody else change them until the transaction ends.
+        :param lock: let nobody else change them until the transaction ends. They are locked in
+            the order in which the unit of work updates: else two that meet wait for each other.
         """
+        if lock:
+            keys = self._sorted(keys)
         for chunk in chunks(keys, READ_CHUNK):
             parameters: dict[str, Any]
             if len(chunk) == 1:
@@ -218,6 +220,27 @@ class RecordType:
                 parameters = {"keys": [key[0] for key in chunk] if simple else chunk}
             yield from reader.scalars(statement, parameters).unique()
             reader.expunge_all()
+
+    def _sorted(self, keys: Iterable[PrimaryKey]) -> list[PrimaryKey]:
+        keys = list(keys)
+        functions = [column.type.sort_key_function for column in self.mapper.primary_key]
+
+        def sort_key(key: PrimaryKey) -> PrimaryKey:
+            pairs = zip(functions, key, strict=True)
+            return tuple(function(value) if function else value for function, value in pairs)
+
+        try:
+            return sorted(keys, key=sort_key if any(functions) else None)
+        except TypeError:
+            # Given by a bulk statement, in several types: the unit of work would refuse them.
+            return sorted(keys, key=repr)
+
+
+def _in_pythons_order(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+    """For PostgreSQL: by code point, where a text's order is its collation's."""
+    if isinstance(column.type, sa.String) and not isinstance(column.type, sa.Enum):
+        return column.collate("C")
+    return column
 
 
 class RecordTypes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import random
 import tracemalloc
 from collections.abc import Iterator
 from typing import Any
@@ -21,11 +22,16 @@ from sqlalchemy.dialects import sqlite
 from flask_resthooks import models
 from flask_resthooks.capture import Capture, Resource
 from flask_resthooks.event_types import EventTypes
+from flask_resthooks.representation import Reader
 
 
 class NameSchema(ma.Schema):
     id = ma.fields.Integer()
     name = ma.fields.String()
+
+
+class TextSchema(ma.Schema):
+    id = ma.fields.String()
 
 
 class Plain:
@@ -374,6 +380,47 @@ class TestModels:
             record.facts["a"] = 2
             session.commit()
         assert plain.told()[1] == ("thing.update", {"facts": {"a": 2}}, {"facts": {"a": 1}})
+
+
+class TestLocks:
+    def test_many_records_are_locked_in_the_order_of_their_keys(self, postgresql_url: str) -> None:
+        """As the unit of work updates them: whoever locks in another order waits in a circle."""
+        world = World(postgresql_url)
+        rows = [{"id": number, "owner_id": 1, "name": "a"} for number in range(1, 1301)]
+        world.session.execute(sa.insert(world.Contact), rows)
+        world.session.commit()
+        contacts = world.session.scalars(sa.select(world.Contact)).all()
+        random.Random(7).shuffle(contacts)
+        for contact in contacts:
+            contact.name = "b"
+        locked: list[Any] = []
+
+        @sa.event.listens_for(world.engine, "before_cursor_execute")
+        def note(connection: Any, cursor: Any, statement: str, parameters: Any, *rest: Any) -> None:
+            if "FOR NO KEY UPDATE" in statement:
+                locked.extend(parameters.values())
+
+        world.session.flush()
+        assert locked == list(range(1, 1301))
+        world.session.rollback()
+        world.close()
+
+    def test_texts_are_locked_in_pythons_order_whatever_the_collation(
+        self, postgresql_url: str
+    ) -> None:
+        plain = Plain(postgresql_url)
+        model = thing(plain, TextSchema(), id=sa.Column(sa.String(20), primary_key=True))
+        keys = ["a", "B", "ä", "_", "b", "A", "é", "Z"]
+        with plain.sessions() as session:
+            session.add_all([model(id=key, name=key) for key in keys])
+            session.commit()
+            record_type = plain.capture._record_types.of(model)
+            assert record_type is not None
+            read = record_type.read(Reader(session), [(key,) for key in keys], lock=True)
+            assert [record.id for record in read] == sorted(keys)
+            # The database's own order depends on its collation.
+            assert 'COLLATE "C"' in str(record_type._several[True])
+        plain.engine.dispose()
 
 
 class TestMuch:
