@@ -47,7 +47,6 @@ from .representation import (
     RecordTypes,
     Resource,
     chunks,
-    key_of,
     represent,
 )
 
@@ -137,7 +136,7 @@ class Capture:
         identity = sa.inspect(value).identity if record_type else None
         if record_type is None or record_type.resource is None or identity is None:
             return None
-        return key_of(record_type.resource, identity)
+        return record_type.name_of(record_type.resource, identity)
 
     def _notes(self, session: orm.Session) -> Notes:
         notes: Notes | None = session.info.get(self)
@@ -329,11 +328,12 @@ class Capture:
 
     def _told(self, instance: Any, before: Before) -> After:
         record_type = self._record_types.of(type(instance))
-        resource = record_type.resource if record_type else None
-        verb = "create" if before is None else "update"
-        if resource is None or isinstance(before, Existed) or verb not in resource.verbs:
+        if record_type is None or record_type.resource is None or isinstance(before, Existed):
             return EXISTED
-        return represent(resource, instance)
+        verb = "create" if before is None else "update"
+        if verb not in record_type.resource.verbs:
+            return EXISTED
+        return represent(record_type, record_type.resource, instance)
 
     def _existing(self, session: orm.Session, event_ids: list[str]) -> list[str]:
         connection = self._connection(session)

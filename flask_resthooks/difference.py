@@ -36,7 +36,7 @@ def before_of(record_type: RecordType, instance: Any) -> Before:
     if record_type.resource is None or not record_type.looks_back:
         return EXISTED
     try:
-        return represent(record_type.resource, instance)
+        return represent(record_type, record_type.resource, instance)
     except CaptureError as error:
         if isinstance(error.__cause__, sa.exc.SQLAlchemyError):
             # The transaction may be broken already: the next statement would hide the cause.

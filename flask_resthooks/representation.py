@@ -10,7 +10,7 @@ included. The host's session is left as it was: nothing is refreshed, expired or
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +63,7 @@ class Resource:
 class Representation:
     """A record at one moment.
 
-    :param key: `contact:17`.
+    :param key: `contact:17`; see `RecordType.name_of`.
     :param owner: None if nobody is to be told.
     :param data: JSON text.
     :param watched: the values of `Resource.watch`.
@@ -76,33 +76,30 @@ class Representation:
     watched: tuple[Any, ...]
 
 
-def represent(resource: Resource, instance: Any) -> Representation:
+def represent(record_type: RecordType, resource: Resource, instance: Any) -> Representation:
     """A record as its resource shows it now.
 
     :raises CaptureError: if the schema or the owner callable raises, or shows what is not JSON.
     """
-    key = key_of(resource, sa.inspect(instance).identity)
+    identity = sa.inspect(instance).identity
     try:
         return Representation(
             resource,
-            key,
+            record_type.name_of(resource, identity),
             _owner_of(resource, instance),
             formats.to_json(resource.schema.dump(instance, many=False)),
             tuple(_comparable(getattr(instance, name)) for name in resource.watch or ()),
         )
     except Exception as error:
+        # For the app's own log, so with the key even if the schema does not show it.
         raise CaptureError(
-            f"no event can be made from {key} (resource {resource.name!r}): "
-            f"{type(error).__name__}: {error}"
+            f"no event can be made from {_name_with_key(resource, identity)} "
+            f"(resource {resource.name!r}): {type(error).__name__}: {error}"
         ) from error
 
 
-def key_of(resource: Resource, primary_key: Sequence[Any]) -> str:
-    """`contact:17`; the parts of a composite key are joined by commas."""
-    key = f"{resource.name}:{','.join(map(str, primary_key))}"
-    if len(key) <= RESOURCE_LENGTH:
-        return key
-    return f"{resource.name}:{hashlib.sha256(key.encode()).hexdigest()}"
+def _name_with_key(resource: Resource, primary_key: PrimaryKey) -> str:
+    return f"{resource.name}:{','.join(map(str, primary_key))}"
 
 
 def _owner_of(resource: Resource, instance: Any) -> str | None:
@@ -173,6 +170,9 @@ class RecordType:
             sa.delete(table).where(sa.false()).compile(dialect=sqlite.dialect())
         )
         self._shown = None if resource is None else _shown_names(mapper, resource)
+        self._shows_key = resource is not None and set(self.key_names) <= {
+            field.attribute or name for name, field in resource.schema.dump_fields.items()
+        }
         first, *rest = self.key_attributes
         several: Any = sa.bindparam("keys", expanding=True)
         self._several = self._selects(
@@ -182,6 +182,17 @@ class RecordType:
         self._one = self._selects(
             sa.and_(*[key == sa.bindparam(f"key_{n}") for n, key in enumerate(self.key_attributes)])
         )
+
+    def name_of(self, resource: Resource, primary_key: PrimaryKey) -> str:
+        """`contact:17`; the parts of a composite key are joined by commas.
+
+        With a hash for a key that the schema does not show, which nobody is to be told, and for one
+        that is too long. The same record has the same name always.
+        """
+        name = _name_with_key(resource, primary_key)
+        if self._shows_key and len(name) <= RESOURCE_LENGTH:
+            return name
+        return f"{resource.name}:{hashlib.sha256(name.encode()).hexdigest()[:32]}"
 
     def may_show(self, names: Iterable[str]) -> bool:
         """Whether a change of one of these attributes can make an event."""

@@ -47,6 +47,8 @@ class ContactSchema(ma.Schema):
 
 
 class LineSchema(ma.Schema):
+    order_id = ma.fields.Integer()
+    position = ma.fields.Integer()
     amount = ma.fields.Integer()
 
 

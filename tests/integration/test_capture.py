@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from capture_world import World
+from capture_world import LineSchema, World
 from sqlalchemy import orm
 
 from flask_resthooks.capture import Resource
 from flask_resthooks.errors import CaptureError, ConfigurationError, UnknownEventType
+from flask_resthooks.event_types import EventType
 
 
 @pytest.fixture
@@ -844,6 +846,25 @@ class TestResources:
         world.session.add(world.Line(order_id=3, position=7, amount=1))
         world.session.commit()
         assert world.told() == [("line.create", "line:3,7", None)]
+
+    @pytest.mark.parametrize("shown", [(), ("position",)])
+    def test_a_key_that_the_schema_does_not_show_is_not_told(
+        self, world: World, shown: tuple[str, ...]
+    ) -> None:
+        schema = LineSchema(only=("amount", *shown))
+        world.retrack(world.Line, schema=schema)
+        world.event_types._types["line.update"] = EventType("line.update", schema)
+        lines = [world.Line(order_id=771, position=n, amount=1) for n in (1, 2)]
+        world.session.add_all(lines)
+        world.session.commit()
+        lines[0].amount = 2
+        world.session.commit()
+        world.capture.emit(world.session, "line.update", lines[1], 1)
+        world.session.commit()
+        one, two, one_again, two_again = [str(event.resource) for event in world.events()]
+        assert (one, two) == (one_again, two_again)
+        assert one != two
+        assert re.fullmatch("line:[0-9a-f]{32}", one)
 
     def test_listening_twice_tells_once(self, world: World) -> None:
         world.capture.listen(world.session)

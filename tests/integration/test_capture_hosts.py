@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import random
+import re
 import tracemalloc
 from collections.abc import Iterator
 from typing import Any
@@ -336,6 +337,14 @@ class TestModels:
             {"id": 1, "name": "a", "text": "y", "twice": 2},
             {"text": "x"},
         )
+
+    def test_a_key_that_is_too_long_is_hashed(self, plain: Plain) -> None:
+        model = thing(plain, TextSchema(), id=sa.Column(sa.String(300), primary_key=True))
+        with plain.sessions() as session:
+            session.add(model(id="x" * 300, name="a"))
+            session.commit()
+            resource = session.scalar(sa.select(plain.tables.event.c.resource))
+        assert re.fullmatch("thing:[0-9a-f]{32}", resource)
 
     def test_joined_eager_loading_and_locks_go_together(self, plain: Plain) -> None:
         class Part(plain.Base):  # type: ignore[name-defined,misc]
