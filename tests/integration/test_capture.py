@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import marshmallow as ma
 import pytest
 import sqlalchemy as sa
 from capture_world import LineSchema, World
@@ -760,6 +761,29 @@ class TestErrors:
         contact.name = "Ada"
         world.session.flush()
         with pytest.raises(CaptureError, match="contact:1"):
+            world.session.commit()
+        world.session.rollback()
+
+    @pytest.mark.parametrize("how", ["nested schemas", "nested lists"])
+    def test_what_is_nested_without_end_stops_the_commit(self, world: World, how: str) -> None:
+        def deep(contact: Any) -> Any:
+            found: Any = []
+            for _ in range(100_000):
+                found = [found]
+            return found
+
+        class Endless(ma.Schema):
+            account = ma.fields.Nested(lambda: Around())
+
+        class Around(ma.Schema):
+            contacts = ma.fields.List(ma.fields.Nested(Endless))
+
+        class Deep(ma.Schema):
+            deep = ma.fields.Function(deep)
+
+        world.retrack(world.Contact, schema=Deep() if how == "nested lists" else Endless())
+        world.session.add(world.Contact(owner_id=1, account=world.Account()))
+        with pytest.raises(CaptureError, match=r"contact:1 .*RecursionError"):
             world.session.commit()
         world.session.rollback()
 
