@@ -72,7 +72,8 @@ class Answer:
 
     :param status: HTTP status, if the receiver gave one.
     :param error: None, or one of the words of `Error`.
-    :param detail: what happened, for people; empty without an error.
+    :param detail: what happened, for people: printable, at most 500 characters; empty without an
+        error.
     :param body: the first bytes of the answer's body, as they came.
     :param headers: of `KEPT_HEADERS`, those that came, by lower-case name.
     :param duration: seconds from the start of the attempt to its end.

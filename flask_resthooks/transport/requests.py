@@ -4,15 +4,14 @@ A POST goes straight to an `HTTPAdapter`, not through a `Session`: no redirects 
 cookies kept, no netrc, proxy or CA bundle taken from the environment, and a good half of the CPU
 is saved. Below the adapter the exchange is our own (`_Attempt.urlopen`), for three promises that
 urllib3's pool does not make: the connection is made to the address that the guard has checked,
-the whole attempt has a deadline, and no more than `response_limit` bytes of the answer are read.
+the whole attempt has a deadline, and no more than `response_limit` bytes of the answer are read
+(`http1.Response`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
-import http.client
 import logging
 import os
 import re
@@ -35,7 +34,7 @@ from urllib3.util.ssl_ import create_urllib3_context
 
 from ..errors import AddressRefused
 from ..guard import Guard, Target
-from . import KEPT_HEADERS, Answer, Error, Request
+from . import KEPT_HEADERS, Answer, Error, Request, http1
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +44,8 @@ WATCH_INTERVAL = 0.1
 IDLE_LIMIT = 30.0
 """Seconds after which a connection that nobody used is closed."""
 
-MAX_HEADER_BYTES = 65536
+MAX_DETAIL = 500
+"""Characters of what is told of a failure: some of them are the receiver's."""
 
 # Headers that belong to the connection; a caller's are ignored.
 _OWN_HEADERS = frozenset(
@@ -68,7 +68,7 @@ _BAD_IN_HEADER_VALUE = re.compile(r"[\r\n\0]")
 
 # What a connection that had gone stale in the pool answers with.
 _STALE = (
-    ConnectionResetError,  # http.client.RemoteDisconnected is one
+    ConnectionResetError,
     ConnectionAbortedError,
     BrokenPipeError,
     ssl.SSLEOFError,
@@ -254,11 +254,9 @@ class _Attempt:
         self.expired = False
         self.handle: socket.socket | None = None
         self.connection: _Connection | _TLSConnection | None = None
-        self.response: _Response | None = None
-        self.body = b""
-        self.complete = False
+        self.response: http1.Response | None = None
 
-    def urlopen(self, **_: Any) -> _Response:
+    def urlopen(self, **_: Any) -> http1.Response:
         """What the adapter calls, as it would a pool's: send, and read the answer's head."""
         message = self._message()
         connection = self.transport.idle.take(self.plan.key)
@@ -275,14 +273,7 @@ class _Attempt:
 
     def read_body(self) -> None:
         """Read as much of the body as is kept, and see whether that was all."""
-        response, limit = cast(_Response, self.response), self.transport.response_limit
-        # One byte more than is kept tells a body of the very limit from a longer one.
-        body = response.read(limit + 1)
-        self.body = body[:limit]
-        if len(body) <= limit:
-            if response.length:
-                raise _Failed("connection", "the connection was closed amid the answer's body")
-            self.complete = response.isclosed()
+        cast(http1.Response, self.response).read_body(self.transport.response_limit)
 
     def let_go(self) -> None:
         """Give the connection back if it can be used again, close it if not."""
@@ -291,7 +282,7 @@ class _Attempt:
             return
         if self.response is not None:
             self.response.close()
-            if self.complete and not self.response.will_close and not self.expired:
+            if self.response.complete and not (self.response.will_close or self.expired):
                 self.transport.idle.give(self.plan.key, connection)
                 return
         connection.close()
@@ -327,7 +318,7 @@ class _Attempt:
             )
         raise failure
 
-    def _exchange(self, connection: _Connection | _TLSConnection, message: bytes) -> _Response:
+    def _exchange(self, connection: _Connection | _TLSConnection, message: bytes) -> http1.Response:
         self.connection = connection
         connection.attempt = self
         if connection.sock is None:
@@ -340,9 +331,9 @@ class _Attempt:
         except (BrokenPipeError, ConnectionResetError) as error:
             # A receiver may answer before it has read all (413) and close.
             send_failure = error
-        self.response = response = _Response(connection.sock)
+        self.response = response = http1.Response(connection.sock, self.deadline)
         try:
-            response.begin()
+            response.read_head()
         except OSError as error:
             raise send_failure or error from None
         if send_failure is not None:
@@ -438,82 +429,6 @@ class _Connection(_GuardedConnection, urllib3.connection.HTTPConnection):
 
 class _TLSConnection(_GuardedConnection, urllib3.connection.HTTPSConnection):
     sock: Any
-
-
-class _Response(http.client.HTTPResponse):
-    """Reads an answer. The head is parsed here: the parser that http.client uses is made for mail
-    and takes longer than all the rest of the exchange.
-    """
-
-    begun = False  # a first byte has come
-    understood = False  # the whole head has come
-    fields: dict[str, str]
-
-    def __init__(self, sock: socket.socket) -> None:
-        super().__init__(sock, method="POST")
-
-    def begin(self) -> None:
-        while True:
-            version, status, reason = self._read_status()  # type: ignore[attr-defined]
-            self.begun = True
-            sound = self._read_fields()
-            if status >= 200 or status == 101:
-                break
-        if not version.startswith("HTTP/1."):
-            raise http.client.UnknownProtocol(version)
-        self.status = self.code = status
-        self.reason = reason.strip()
-        self.version = 10 if version == "HTTP/1.0" else 11
-        options = self.fields.get("connection", "").lower()
-        self.will_close = not sound or (
-            "close" in options if self.version == 11 else "keep-alive" not in options
-        )
-        encoding = self.fields.get("transfer-encoding")
-        self.chunked = encoding is not None and encoding.lower() == "chunked"
-        self.chunk_left = None
-        self.length = None
-        if status in (101, 204, 304):
-            self.length = 0
-            self.chunked = False
-            self.will_close = self.will_close or status == 101
-        elif not self.chunked:
-            length = self.fields.get("content-length", "")
-            if length.isascii() and length.isdigit() and encoding is None:
-                self.length = int(length)
-            else:
-                self.will_close = True  # its end is the connection's
-        self.understood = True
-
-    def _read_fields(self) -> bool:
-        """Read header lines to the empty one; whether all of them were sound.
-
-        One that is not must not turn an accepted delivery into a failed one: it is skipped.
-        """
-        self.fields = fields = {}
-        sound, size, name = True, 0, ""
-        while True:
-            line = self.fp.readline(MAX_HEADER_BYTES + 1)
-            size += len(line)
-            if size > MAX_HEADER_BYTES:
-                raise http.client.LineTooLong("header")
-            if line in (b"\r\n", b"\n"):
-                return sound
-            if not line:
-                raise ConnectionResetError(
-                    errno.ECONNRESET, "the connection was closed amid the answer's headers"
-                )
-            text = line.decode("latin-1")
-            if text[0] in " \t":
-                sound = False
-                continue
-            name, colon, value = text.partition(":")
-            name, value = name.strip().lower(), value.strip()
-            if not colon or not name:
-                sound = False
-            elif name not in fields:
-                fields[name] = value
-            elif name in ("content-length", "transfer-encoding") and fields[name] != value:
-                sound = False
 
 
 class _IdleConnections:
@@ -652,10 +567,15 @@ def _answer(attempt: _Attempt | None, failure: Exception | None, start: float) -
     body = b""
     response = attempt.response if attempt else None
     if attempt is not None and response is not None and response.understood:
-        status, body = response.status, attempt.body
+        status = response.status
+        body = bytes(response.body[: attempt.transport.response_limit])
         headers = {k: v for k, v in response.fields.items() if k in KEPT_HEADERS}
     word, detail = _describe(failure) if failure is not None else (None, "")
-    return Answer(status, word, detail, body, headers, time.monotonic() - start)
+    return Answer(status, word, _readable(detail), body, headers, time.monotonic() - start)
+
+
+def _readable(detail: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in detail[:MAX_DETAIL])
 
 
 def _describe(failure: Exception) -> tuple[Error, str]:
@@ -670,11 +590,9 @@ def _describe(failure: Exception) -> tuple[Error, str]:
         return "tls", detail
     if isinstance(failure, TimeoutError):
         return "timeout", detail
-    if isinstance(failure, http.client.IncompleteRead):
-        return "connection", "the connection was closed amid the answer's body"
-    if isinstance(failure, OSError):  # http.client.RemoteDisconnected among them
+    if isinstance(failure, OSError):
         return "connection", detail
-    if isinstance(failure, http.client.HTTPException):
+    if isinstance(failure, http1.NotHTTP):
         return "protocol", f"the answer is not HTTP: {detail}"
     log.error("an attempt failed for a reason of our own", exc_info=failure)
     return "internal", f"{type(failure).__name__}: {failure}"

@@ -13,8 +13,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import hypothesis
 import pytest
 import trustme
+from hypothesis import strategies as st
 
 from flask_resthooks.guard import Guard
 from flask_resthooks.transport import Answer, Request, create
@@ -146,6 +148,12 @@ def test_nothing_is_taken_from_the_environment(
         b"HTTP/1.1 200\r\ncontent-length:2\r\n\r\nok",
         b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
         b"HTTP/1.1 200 OK\r\nthis is no header\r\n folded\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: x, Chunked\r\nContent-Length: 9\r\n\r\n"
+        b"0000000000000002 ; x\r\nok\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n1\no\n1\nk\n0\n\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n",
     ],
 )
 def test_every_framing_of_an_answer_is_understood(make: Make, answer: bytes) -> None:
@@ -185,6 +193,62 @@ def test_only_a_longer_answer_costs_the_connection(
         for _ in range(2):
             assert post(transport, receiver.url()).body == b"x" * min(size, 1000)
         assert receiver.connections == connections
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        CHUNKED + b"-1\r\n",
+        CHUNKED + b"-5\r\n",
+        CHUNKED + b"ffffffffffffffff\r\n",
+        CHUNKED + b"%s\r\n" % (b"f" * 17),
+        CHUNKED + b"1;" + b"x" * 1_000_000,
+        CHUNKED + b"1\r\nx\r\n" * 100_000,
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775807\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+        b"",
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000,
+    ],
+    ids=lambda head: repr(head[-30:]),
+)
+@pytest.mark.parametrize("then", [b"x", b"\r\n", b"1\r\nx\r\n", b"HTTP/1.1 100 C\r\n\r\n"])
+def test_what_never_ends_is_not_read_without_end(make: Make, head: bytes, then: bytes) -> None:
+    sent = 0
+
+    def handler(receiver: Receiver, sock: socket.socket) -> None:
+        nonlocal sent
+        receiver.read_request(sock)
+        sock.sendall(head)
+        much = then * (1_000_000 // len(then))
+        while sent < 300_000_000:
+            sock.sendall(much)
+            sent += len(much)
+
+    with Receiver(handler) as receiver:
+        answer = post(make(), receiver.url())
+        assert answer.error in (None, "protocol")
+        assert len(answer.body) <= 1000
+        assert answer.duration < TIMEOUT + 0.5
+    assert sent <= 20_000_000
+
+
+def test_a_chunk_is_not_awaited_past_the_deadline_however_fast_it_comes(make: Make) -> None:
+    def handler(receiver: Receiver, sock: socket.socket) -> None:
+        receiver.read_request(sock)
+        sock.sendall(CHUNKED)
+        while not receiver.closing.is_set():
+            sock.sendall((b"1;" + b"x" * 4000 + b"\r\nx\r\n") * 20)
+
+    with Receiver(handler) as receiver:
+        answer = post(make(response_limit=1_000_000), receiver.url())
+        assert (answer.status, answer.error) == (200, "timeout")
+        assert TIMEOUT <= answer.duration < TIMEOUT + 0.5
 
 
 def test_a_compressed_answer_is_kept_as_it_came(make: Make) -> None:
@@ -327,6 +391,111 @@ def test_a_name_without_address_is_told(make: Make) -> None:
     answer = post(make(Guard(resolver=resolver)), "https://nowhere.example/")
     assert (answer.status, answer.error) == (None, "dns")
     assert "nowhere.example" in answer.detail
+
+
+@pytest.mark.parametrize(
+    "length",
+    [b"-5", b"9" * 5000, b"9" * 20, b"+2", b"0x2", b"2_0", b"\xb2", b"two", b"2.0", b"2, 3", b""],
+)
+def test_a_length_that_is_none_is_told(make: Make, length: bytes) -> None:
+    data = b"HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\nok" % length
+    with Receiver(answering(data, requests=1)) as receiver:
+        answer = post(make(), receiver.url())
+        assert (answer.status, answer.error, answer.body) == (200, "protocol", b"")
+
+
+@pytest.mark.parametrize(
+    "chunks, body",
+    [
+        (b"-1\r\n", b""),
+        (b"-5\r\nhi\r\n", b""),
+        (b"+2\r\nhi\r\n0\r\n\r\n", b""),
+        (b"0x2\r\nhi\r\n0\r\n\r\n", b""),
+        (b"2_0\r\nhi\r\n0\r\n\r\n", b""),
+        (b"zz\r\nhi\r\n", b""),
+        (b"\r\n", b""),
+        (b";x=y\r\n", b""),
+        (b"f" * 17 + b"\r\n", b""),
+        (b"0" * 17 + b"\r\n\r\n", b""),
+        (b"2" + b" " * 5000 + b"\r\nhi\r\n", b""),
+        (b"2;" + b"x" * 70_000 + b"\r\nhi\r\n0\r\n\r\n", b""),
+        (b"2\r\nhi0\r\n\r\n", b"hi"),
+        (b"2\r\nhi\r\n-2\r\nxx\r\n", b"hi"),
+        (b"2\r\nhi\r\n0\r\n" + b"a: b\r\n" * 50_000, b"hi"),
+    ],
+    ids=lambda value: repr(value[:20]),
+)
+def test_a_chunk_that_is_none_is_told(make: Make, chunks: bytes, body: bytes) -> None:
+    with Receiver(answering(CHUNKED + chunks, requests=1)) as receiver:
+        answer = post(make(), receiver.url())
+        assert (answer.status, answer.error, answer.body) == (200, "protocol", body)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\0\x1b[31m\x85\xa0evil" + b"x" * 60_000 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: \0\x07\x9b" + b"9" * 5000 + b"\r\n\r\n",
+        CHUNKED + b"\0\x1b" + b"z" * 3000 + b"\r\n",
+        CHUNKED + b"z" * 100_000,
+    ],
+)
+def test_a_detail_is_short_and_can_be_printed(make: Make, data: bytes) -> None:
+    with Receiver(answering(data, requests=1)) as receiver:
+        answer = post(make(), receiver.url())
+        assert answer.error == "protocol"
+        assert 0 < len(answer.detail) <= 500
+        assert answer.detail.isprintable()
+
+
+HEADS = st.sampled_from(
+    [
+        *(b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 200 OK\r\n", b"HTTP/1.1 204 No\r\n", b"HTTP/1.1 "),
+        *(b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: gzip, chunked\r\n"),
+        *(
+            b"Content-Length: ",
+            b"Connection: keep-alive\r\n",
+            b"Connection: close\r\n",
+            b"a: b\r\n",
+        ),
+    ]
+)
+CRUMBS = st.sampled_from(
+    [
+        *(b"\r\n", b"\n", b"\r", b" ", b":", b";", b"-", b"+", b"0", b"1", b"5", b"a", b"ff", b"_"),
+        *(b"\0", b"\xff", b"\xb2", b"0\r\n\r\n", b"2\r\nhi\r\n", b"9" * 5000, b"x" * 1500),
+    ]
+)
+
+
+def test_no_answer_however_malformed_is_an_error_of_our_own(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    transport = make(timeout=5, connect_timeout=5, response_limit=100)
+    data = b""
+
+    def handler(receiver: Receiver, sock: socket.socket) -> None:
+        receiver.read_request(sock)
+        sock.sendall(data)
+
+    with Receiver(handler) as receiver:
+
+        @hypothesis.settings(max_examples=300)
+        @hypothesis.given(
+            st.lists(HEADS, max_size=4), st.lists(st.one_of(CRUMBS, HEADS, st.binary(max_size=5)))
+        )
+        def ends_well(heads: list[bytes], crumbs: list[bytes]) -> None:
+            nonlocal data
+            data = b"".join(heads) + b"".join(crumbs)
+            answer = post(transport, receiver.url())
+            assert answer.error in (None, "connection", "protocol")
+            assert answer.error is not None or answer.status is not None
+            assert len(answer.body) <= 100
+            assert len(answer.detail) <= 500 and answer.detail.isprintable()
+            assert answer.duration < 2
+
+        ends_well()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_an_error_of_our_own_is_told_and_logged(
