@@ -12,6 +12,7 @@ from flask.cli import AppGroup
 
 from .errors import ConfigurationError
 from .jobs import Plant
+from .settings import shown
 from .worker import work
 
 commands = AppGroup("resthooks", help="REST Hooks: the worker, and looks at what there is.")
@@ -38,7 +39,22 @@ def worker(burst: bool, concurrency: int | None) -> None:
     try:
         work(plant, burst=burst)
     except (redis.RedisError, ConfigurationError) as error:
-        raise click.ClickException(f"{plant.settings.redis_url}: {error}") from error
+        raise click.ClickException(f"{shown(plant.settings.redis_url)}: {error}") from error
+
+
+@commands.command("sweep")
+def sweep() -> None:
+    """Ask for a drain, whatever Redis remembers.
+
+    `flask resthooks worker` does so by itself. For a plain `rq worker` it can be run by cron: a
+    Redis that has lost its data has lost the sweeps that were scheduled, too.
+    """
+    plant: Plant = current_app.extensions["resthooks"].plant
+    try:
+        plant.wakeups.begun()
+        plant.wakeups.ask()
+    except (redis.RedisError, ConfigurationError) as error:
+        raise click.ClickException(f"{shown(plant.settings.redis_url)}: {error}") from error
 
 
 @commands.command("event-types")

@@ -14,8 +14,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent import futures
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import redis
 import rq
@@ -23,6 +25,7 @@ import sqlalchemy as sa
 
 from . import signals, transport
 from .drain import Drain
+from .errors import ConfigurationError
 from .guard import Guard
 from .models import Tables
 from .outbox import Outbox, Outcome, Settled
@@ -37,11 +40,18 @@ log = logging.getLogger(__name__)
 EARLY = 1.0
 """Seconds by which a wake-up comes before what it is for: the drain waits for the exact time."""
 
+DATABASE_PAUSE = 5.0
+"""Seconds until the next drain after one that the database has failed."""
+
 ASK_PAUSE = 1.0
 """Seconds between two looks whether a forking worker was asked to stop."""
 
 
-_WORDS = {"delivered": "delivered", "pending": "to be tried again", "failed": "given up"}
+MOST_TROUBLE = 10
+"""Kinds of failure that are logged after a drain, the most frequent ones."""
+
+_GOOD = "delivered"
+_WORDS = {_GOOD: "delivered", "pending": "to be tried again", "failed": "given up"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +64,7 @@ class Plant:
     settings: Settings
     guard: Guard
     wakeups: Wakeups
+    pid: int = field(default_factory=os.getpid)
 
 
 class Runner:
@@ -66,8 +77,11 @@ class Runner:
         self._plant = plant
         self._stop = stop or threading.Event()
         self._pid = os.getpid()
-        self.next_due: dt.datetime | None = None
-        self._tally: Counter[str] = Counter()
+        # Set while no drain is running.
+        self.idle = threading.Event()
+        self.idle.set()
+        # What listens to signals may be slow: the drain does not wait for it between settles.
+        self._teller = futures.ThreadPoolExecutor(1, thread_name_prefix="resthooks-signals")
         settings = plant.settings
         self._transport = transport.create(
             settings.transport,
@@ -90,39 +104,66 @@ class Runner:
 
         :param asked_to_stop: asked once a second.
         """
+        self.idle.clear()
+        try:
+            self._run(asked_to_stop)
+        finally:
+            self.idle.set()
+
+    def _run(self, asked_to_stop: Callable[[], bool]) -> None:
         wakeups = self._plant.wakeups
         _in_redis(wakeups.begun)
         _in_redis(wakeups.sweep_later)
-        drain = Drain(
-            self._outbox,
-            self._transport,
-            self._plant.settings,
-            stopping=_either(self._stop.is_set, _now_and_then(asked_to_stop)),
-            settled=self._tell,
-        )
-        self._tally.clear()
+        tally: Counter[str] = Counter()
+        trouble: Counter[str] = Counter()
+        told: list[futures.Future[None]] = []
+
+        def settled(outcomes: list[Outcome], what: Settled) -> None:
+            tally.update(_WORDS[outcome.status] for outcome in outcomes)
+            trouble.update(_trouble(outcome) for outcome in outcomes if outcome.status != _GOOD)
+            told.append(self._teller.submit(self._tell, outcomes, what))
+
         start = time.monotonic()
         try:
-            self.next_due = due = drain.run(TIME_SLICE)
+            self._outbox.synchronise()
+            drain = Drain(
+                self._outbox,
+                self._transport,
+                self._plant.settings,
+                stopping=_either(self._stop.is_set, _now_and_then(asked_to_stop)),
+                settled=settled,
+            )
+            due = drain.run(TIME_SLICE)
+        except sa.exc.DBAPIError:
+            soon = dt.datetime.now(dt.timezone.utc) + dt.timedelta(seconds=DATABASE_PAUSE)
+            _in_redis(lambda: wakeups.at(soon))
+            raise
         finally:
-            if self._tally:
-                counts = ", ".join(f"{count} {what}" for what, count in self._tally.items())
+            if tally:
+                counts = ", ".join(f"{count} {what}" for what, count in tally.items())
                 log.info("drained in %.1f s: %s", time.monotonic() - start, counts)
+            for what, count in trouble.most_common(MOST_TROUBLE):
+                log.warning("%d attempts: %s", count, what)
+            futures.wait(told)
         if due is None:
             return
         early = due - dt.timedelta(seconds=EARLY)
-        if early <= dt.datetime.now(dt.timezone.utc):
+        if early <= self._outbox.now():
             _in_redis(wakeups.ask)
         else:
             _in_redis(lambda: wakeups.at(early))
 
+    def next_due(self) -> dt.datetime | None:
+        """When there will be something to do; None if nothing is waiting."""
+        return self._outbox.next_due()
+
     def close(self) -> None:
         """Let go of connections and threads."""
+        self._teller.shutdown()
         self._transport.close()
 
     def _tell(self, outcomes: list[Outcome], settled: Settled) -> None:
         """Fire the signals; what a listener raises is logged and goes no further."""
-        self._tally.update(_WORDS[outcome.status] for outcome in outcomes)
         for outcome in outcomes:
             claim = outcome.claim
             if outcome.status == "failed" and claim.delivery_id in settled.held:
@@ -152,15 +193,20 @@ _runners: dict[str, Runner] = {}
 
 
 def run_for(plant: Plant, stop: threading.Event | None = None) -> Runner:
-    """Have the jobs of this process serve that app; its runner."""
+    """Have the jobs of this process serve that app; its runner.
+
+    :raises ConfigurationError: if another app of this process has the same queue.
+    """
     queue = plant.settings.queue
-    _plants[queue] = plant
+    if _plants.setdefault(queue, plant).app is not plant.app:
+        raise ConfigurationError(
+            f"two apps share the queue {queue!r}: each needs a RESTHOOKS_QUEUE of its own"
+        )
     runner = _runners.get(queue)
-    if runner is not None and runner.inherited:
-        # The parent's connections stay the parent's.
-        plant.engine().dispose(close=False)
-        runner = None
-    if runner is None:
+    if runner is None or runner.inherited:
+        if plant.pid != os.getpid():
+            # The parent's connections stay the parent's.
+            plant.engine().dispose(close=False)
         runner = _runners[queue] = Runner(plant, stop)
     return runner
 
@@ -185,6 +231,12 @@ def _load(queue: str) -> Plant:
             f"{plant.settings.queue!r}"
         )
     return plant
+
+
+def _trouble(outcome: Outcome) -> str:
+    host = urlsplit(outcome.claim.target_url).netloc.rpartition("@")[2]
+    why = outcome.reason or outcome.error or f"the receiver answered {outcome.status_code}"
+    return f"{outcome.claim.subscription_id} at {host}: {_WORDS[outcome.status]}: {why}"
 
 
 def _asked_to_stop() -> bool:

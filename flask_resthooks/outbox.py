@@ -11,7 +11,7 @@ import contextlib
 import datetime as dt
 import logging
 import secrets
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +24,9 @@ from .models import Tables, utcnow
 log = logging.getLogger(__name__)
 
 DIALECTS = ("sqlite", "postgresql")
-BUSY_TIMEOUT = 15.0
-"""Seconds that a transaction of ours waits for another one of SQLite's to end."""
+BUSY_TIMEOUT = 8.0
+"""Seconds that a transaction of ours waits for another one of SQLite's to end; less than what a
+lease leaves for settling (`settings.LEASE_MARGIN`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,23 +85,42 @@ class Outbox:
     """The event, delivery and attempt rows of one database.
 
     :param engine: of SQLite or PostgreSQL.
-    :param clock: tells the time, aware.
+    :param clock: tells the time, aware; None: the database's own clock (see `synchronise`).
     """
 
     def __init__(
         self,
         engine: sa.Engine,
         tables: Tables,
-        clock: Callable[[], dt.datetime] = utcnow,
+        clock: Callable[[], dt.datetime] | None = None,
     ) -> None:
         if engine.dialect.name not in DIALECTS:
             raise ValueError(
                 f"flask_resthooks works on {' and '.join(DIALECTS)}, not on {engine.dialect.name}"
             )
-        self._engine = engine
+        self._sqlite = engine.dialect.name == "sqlite"
+        # The app may have chosen another level; a claim needs to see what others have committed.
+        self._engine = (
+            engine if self._sqlite else engine.execution_options(isolation_level="READ COMMITTED")
+        )
         self._tables = tables
         self._clock = clock
-        self._sqlite = engine.dialect.name == "sqlite"
+        self._ahead = dt.timedelta(0)
+
+    def now(self) -> dt.datetime:
+        """The time that due times and leases are told by."""
+        return self._clock() if self._clock is not None else utcnow() + self._ahead
+
+    def synchronise(self) -> None:
+        """Tell the time by the database: workers on several machines must agree about leases."""
+        if self._sqlite or self._clock is not None:
+            return
+        with self._engine.connect() as connection:
+            before = utcnow()
+            theirs: dt.datetime | None = connection.scalar(sa.func.clock_timestamp())
+            half = (utcnow() - before) / 2
+        if theirs is not None:
+            self._ahead = theirs - half - before
 
     def prepare(self) -> None:
         """Make SQLite let readers and a writer work at the same time (write-ahead log)."""
@@ -114,12 +134,13 @@ class Outbox:
                 # Needs a moment without any other connection at work. Slower without, not wrong.
                 log.info("SQLite could not switch to write-ahead logging now (%s)", error.orig)
 
-    def fan_out(self, limit: int) -> int:
+    def fan_out(self, limit: int, delay: float = 0.0) -> tuple[int, int]:
         """Make deliveries of up to `limit` events that have none yet.
 
         Events are found by their mark, never by their number: transactions commit out of order.
 
-        :returns: how many events were fanned out.
+        :param delay: seconds until the first attempt.
+        :returns: how many events were fanned out, and to how many deliveries.
         """
         event = self._tables.event
         waiting = (
@@ -130,29 +151,34 @@ class Outbox:
         )
         with self._engine.connect() as connection:
             if connection.execute(waiting.limit(1)).first() is None:
-                return 0
+                return 0, 0
         with self._transaction() as connection:
             found = connection.execute(waiting.with_for_update(skip_locked=True)).all()
             if not found:
-                return 0
+                return 0, 0
             sequences = [row.sequence for row in found]
-            now = self._clock()
-            connection.execute(self._deliveries_of(sequences, {row.type for row in found}, now))
+            now = self.now()
+            made = connection.execute(
+                self._deliveries_of(sequences, {row.type for row in found}, now, delay),
+                execution_options={"preserve_rowcount": True},
+            )
             connection.execute(
                 event.update().where(_among(event.c.sequence, sequences)).values(fanned_out_at=now)
             )
-        return len(found)
+        return len(found), made.rowcount
 
     def _deliveries_of(
-        self, sequences: Sequence[int], types: Collection[str], now: dt.datetime
+        self, sequences: Sequence[int], types: Collection[str], now: dt.datetime, delay: float
     ) -> sa.Insert:
         event, delivery = self._tables.event, self._tables.delivery
         subscription, wish = self._tables.subscription, self._tables.subscription_event
-        matching = (
-            sa.values(sa.column("type", sa.String), sa.column("pattern", sa.String))
-            .data([(type_, p) for type_ in sorted(types) for p in event_types.patterns_of(type_)])
-            .cte("matching")
-        )
+        matching = sa.union_all(
+            *(
+                sa.select(sa.literal(type_).label("type"), sa.literal(pattern).label("pattern"))
+                for type_ in sorted(types)
+                for pattern in event_types.patterns_of(type_)
+            )
+        ).subquery("matching")
         # Without DISTINCT: no two patterns of a subscription match one event (event_types.widest).
         chosen = (
             sa.select(
@@ -164,7 +190,7 @@ class Outbox:
                 event.c.resource,
                 sa.literal("pending"),
                 sa.literal(0),
-                sa.literal(now, delivery.c.due_at.type),
+                sa.literal(now + dt.timedelta(seconds=delay), delivery.c.due_at.type),
                 sa.literal(now, delivery.c.created_at.type),
             )
             .select_from(event)
@@ -210,13 +236,25 @@ class Outbox:
         head = f"{ids.DELIVERY}_{ids.time_part(now.timestamp())}"
         return sa.literal(head).concat(random)
 
-    def claim(self, limit: int, lease: float) -> list[Claim]:
+    def claim(
+        self,
+        limit: int,
+        lease: float,
+        *,
+        share: Callable[[str], int] | None = None,
+        full: Collection[str] = (),
+    ) -> list[Claim]:
         """Take up to `limit` deliveries that are due, for `lease` seconds.
 
         Those whose subscription may no longer be served are cancelled instead.
+
+        :param share: how many of a subscription (by its id) may be taken, at most.
+        :param full: ids of subscriptions of which none may be taken.
         """
         delivery, subscription = self._tables.delivery, self._tables.subscription
-        now = self._clock()
+        now = self.now()
+        is_due = delivery.c.due_at <= now
+        expired = subscription.c.expires_at <= now
         due = (
             sa.select(
                 delivery.c.id,
@@ -226,27 +264,33 @@ class Outbox:
                 subscription.c.target_url,
                 subscription.c.secret,
                 subscription.c.status,
-                subscription.c.expires_at,
+                # Judged here: what a customer gave as a time need not be one for Python.
+                sa.and_(subscription.c.expires_at.is_not(None), expired).label("expired"),
             )
             .select_from(
                 delivery.outerjoin(subscription, subscription.c.id == delivery.c.subscription_id)
             )
-            .where(delivery.c.due_at <= now)
+            .where(is_due)
             .order_by(delivery.c.due_at)
-            .limit(limit)
+            .limit(limit if share is None else 2 * limit)
             .with_for_update(of=delivery, skip_locked=True)
         )
-        token = secrets.token_hex(16)
+        if full:
+            due = due.where(sa.not_(_among(delivery.c.subscription_id, full)))
+        with self._engine.connect() as connection:
+            if connection.execute(sa.select(delivery.c.id).where(is_due).limit(1)).first() is None:
+                return []
         with self._transaction() as connection:
-            rows = connection.execute(due).all()
+            rows = _fairly(connection.execute(due).all(), limit, share)
             if not rows:
                 return []
             events = self._events(connection, {row.event_id for row in rows})
+            token = secrets.token_hex(16)
             claims: list[Claim] = []
             unwanted: dict[str, list[str]] = defaultdict(list)
             for row in rows:
                 event = events.get(row.event_id)
-                objection = _objection(row.status, row.expires_at, event, now)
+                objection = _objection(row.status, row.expired, event)
                 if event is None or objection is not None:
                     unwanted[objection or ""].append(row.id)
                     continue
@@ -297,7 +341,7 @@ class Outbox:
         An attempt is always recorded; it changes its delivery only if the lease is still the one
         that it was made under.
         """
-        now = self._clock()
+        now = self.now()
         with self._transaction() as connection:
             held = self._held([outcome.claim for outcome in outcomes], connection)
             ours = [outcome for outcome in outcomes if outcome.claim.delivery_id in held]
@@ -399,7 +443,7 @@ class Outbox:
             held = self._held(claims, connection)
             if held:
                 connection.execute(
-                    self._of(held).values(status="pending", lease=None, due_at=self._clock())
+                    self._of(held).values(status="pending", lease=None, due_at=self.now())
                 )
 
     def next_due(self) -> dt.datetime | None:
@@ -408,7 +452,7 @@ class Outbox:
         with self._engine.connect() as connection:
             waiting = sa.select(event.c.sequence).where(event.c.fanned_out_at.is_(None)).limit(1)
             if connection.execute(waiting).first() is not None:
-                return self._clock()
+                return self.now()
             due: dt.datetime | None = connection.scalar(
                 sa.select(delivery.c.due_at)
                 .where(delivery.c.due_at.is_not(None))
@@ -426,7 +470,7 @@ class Outbox:
         """A transaction that writes; committed at the end, rolled back by an exception."""
         with self._engine.connect() as connection, connection.begin():
             if self._sqlite:
-                _begin_immediate(connection)
+                _become_the_writer(connection)
             yield connection
 
 
@@ -444,23 +488,33 @@ def _among(column: sa.Column[Any], values: Collection[Any]) -> sa.ColumnElement[
 def cancel_deliveries(
     tables: Tables, subscription_id: str, reason: str, now: dt.datetime
 ) -> sa.Update:
-    """The statement that cancels whatever of a subscription has not come to its end."""
+    """The statement that cancels whatever of a subscription waits.
+
+    What is in flight is settled as what comes of it; a retry of it is cancelled when it is due.
+    """
     delivery = tables.delivery
     return (
         delivery.update()
-        .where(delivery.c.subscription_id == subscription_id, delivery.c.due_at.is_not(None))
+        .where(
+            delivery.c.subscription_id == subscription_id,
+            delivery.c.due_at.is_not(None),
+            delivery.c.status == "pending",
+        )
         .values(status="cancelled", reason=reason, **_finished(now))
     )
 
 
-def _begin_immediate(connection: sa.Connection) -> None:
+def _become_the_writer(connection: sa.Connection) -> None:
     """Take SQLite's write lock before the first read: a read that turns into a write fails at
     once, without waiting, if another has written in between."""
     raw: Any = connection.connection.dbapi_connection
     if raw.in_transaction:  # the app has its engines begin by themselves
         raw.rollback()
     _be_patient(connection)
-    raw.execute("BEGIN IMMEDIATE")
+    if raw.in_transaction:  # PEP 249's way (`autocommit=False`): there always is a transaction
+        raw.execute("DELETE FROM resthooks_delivery WHERE 0")
+    else:
+        raw.execute("BEGIN IMMEDIATE")
 
 
 def _be_patient(connection: sa.Connection) -> None:
@@ -473,18 +527,28 @@ def _finished(now: dt.datetime) -> dict[str, Any]:
     return {"due_at": None, "lease": None, "finished_at": now}
 
 
-def _objection(
-    status: str | None,
-    expires_at: dt.datetime | None,
-    event: formats.Event | None,
-    now: dt.datetime,
-) -> str | None:
+def _fairly(rows: Sequence[Any], limit: int, share: Callable[[str], int] | None) -> Sequence[Any]:
+    """The first `limit` rows, but no more of any subscription than its share."""
+    if share is None:
+        return rows
+    taken: Counter[str] = Counter()
+    chosen: list[Any] = []
+    for row in rows:
+        if len(chosen) == limit:
+            break
+        if taken[row.subscription_id] < share(row.subscription_id):
+            taken[row.subscription_id] += 1
+            chosen.append(row)
+    return chosen
+
+
+def _objection(status: str | None, expired: bool, event: formats.Event | None) -> str | None:
     """Why a delivery that is due may not be sent, or None."""
     if status is None:
         return "the subscription was deleted"
     if status != "active":
         return f"the subscription is {status}"
-    if expires_at is not None and expires_at <= now:
+    if expired:
         return "the subscription has expired"
     if event is None:
         return "the event is no longer kept"

@@ -19,8 +19,8 @@ from .errors import ConfigurationError
 
 PREFIX = "RESTHOOKS_"
 
-LEASE_MARGIN = 5.0
-"""Seconds that a lease must leave after the longest attempt."""
+LEASE_MARGIN = 10.0
+"""Seconds that a lease must leave after the longest attempt, to settle it."""
 
 Check = Callable[[Any], Any]
 
@@ -70,7 +70,7 @@ def _one_of(*allowed: str) -> Check:
 
 
 def _boolean(value: Any) -> bool:
-    """True or False"""
+    """True or False (in the environment: true or false)"""
     if not isinstance(value, bool):
         raise ValueError(_boolean.__doc__)
     return value
@@ -210,7 +210,8 @@ def from_config(config: Mapping[str, Any]) -> Settings:
         try:
             values[field.name] = field.metadata["check"](config[name])
         except ValueError as rule:
-            wrong.append(f"{name} = {config[name]!r} is not allowed; it must be {rule}")
+            given = shown(repr(config[name]))
+            wrong.append(f"{name} = {given} is not allowed; it must be {rule}")
     if wrong:
         raise ConfigurationError("; ".join(wrong))
     settings = Settings(**values)
@@ -230,3 +231,12 @@ def describe() -> Iterator[tuple[str, str, str, str]]:
         default = list(field.default) if isinstance(field.default, tuple) else field.default
         check = field.metadata["check"]
         yield PREFIX + field.name.upper(), repr(default), check.__doc__, field.metadata["meaning"]
+
+
+def shown(url: str) -> str:
+    """A URL as it may be shown in logs and messages: without its password."""
+    head, at, tail = url.rpartition("@")
+    scheme, slashes, user = head.partition("://")
+    if not at or not slashes:
+        return url
+    return f"{scheme}://{user.partition(':')[0]}:…@{tail}"

@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 import time
+from concurrent import futures
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,7 +27,10 @@ from .settings import Settings
 log = logging.getLogger(__name__)
 
 REDIS_TIMEOUT = 0.2
-"""Seconds to connect, and seconds for each answer: a commit waits for no more than both."""
+"""Seconds to connect, and seconds for each answer."""
+
+WAKE_LIMIT = 0.3
+"""Seconds that a commit waits for all of it."""
 
 REDIS_PAUSE = 5.0
 """Seconds for which Redis is left alone after it failed."""
@@ -58,13 +62,20 @@ class Wakeups:
         self._url = settings.redis_url
         self._queue_name = settings.queue
         self._sweep_interval = settings.sweep_interval
-        self._job_timeout = int(TIME_SLICE + settings.timeout + 60)
+        self._job = {
+            "job_timeout": int(TIME_SLICE + settings.timeout + 60),
+            "result_ttl": 0,
+            "failure_ttl": 86400,
+        }
         self._pending_key = f"resthooks:{settings.queue}:wake-up"
         self._lock = threading.Lock()
         self._pid = 0
         self._client: redis.Redis | None = None
+        self._executor: futures.ThreadPoolExecutor | None = None
+        self._executor_pid = 0
         self._left_alone_until = 0.0
         self._failing = False
+        self._failing_pid = 0
 
     @property
     def client(self) -> redis.Redis:
@@ -77,7 +88,6 @@ class Wakeups:
                 retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0),
             )
             self._pid = os.getpid()
-            self._failing = False
         return self._client
 
     @property
@@ -85,7 +95,7 @@ class Wakeups:
         return rq.Queue(self._queue_name, connection=self.client)
 
     def wake(self) -> None:
-        """Ask for a drain, unless one is pending. Never raises.
+        """Ask for a drain, unless one is pending. Never raises, never waits for long.
 
         Without Redis: one warning, and Redis is left alone for a while. What is lost so is asked
         for again by a thread of this process as soon as Redis is back, and by every sweep.
@@ -93,26 +103,34 @@ class Wakeups:
         if time.monotonic() < self._left_alone_until and self._pid == os.getpid():
             return
         try:
-            self.ask()
+            # In a thread: no timeout of the client's covers everything (the resolver, a Redis
+            # whose every answer is just in time).
+            self._threads().submit(self.ask).result(WAKE_LIMIT)
+        except futures.TimeoutError:
+            self._failed(f"it did not answer within {WAKE_LIMIT:g} seconds")
         except Exception as error:  # whatever it is, the commit has succeeded
-            self._failed(error)
+            self._failed(str(error))
         else:
             self._failing = False
+
+    def _threads(self) -> futures.ThreadPoolExecutor:
+        if self._executor is None or self._executor_pid != os.getpid():
+            self._executor = futures.ThreadPoolExecutor(8, thread_name_prefix="resthooks-wake")
+            self._executor_pid = os.getpid()
+        return self._executor
 
     def ask(self) -> None:
         """Ask for a drain, unless one is pending: one round trip then.
 
         The mark of a pending one is taken away by the drain when it begins, and runs out by
-        itself in case that drain was lost.
+        itself in case that drain was lost. Mark and job are set together or not at all.
         """
-        life = max(int(self._sweep_interval), 1)
-        if self.client.set(self._pending_key, 1, nx=True, ex=life):
-            self._enqueue()
-
-    def _enqueue(self) -> None:
-        self._queue.enqueue(
-            JOB, self._queue_name, job_timeout=self._job_timeout, result_ttl=0, failure_ttl=86400
-        )
+        if self.client.exists(self._pending_key):
+            return
+        with self.client.pipeline() as together:
+            self._queue.enqueue(JOB, self._queue_name, pipeline=together, **self._job)
+            together.set(self._pending_key, 1, ex=max(int(self._sweep_interval), 1))
+            together.execute()
 
     def begun(self) -> None:
         """A drain has begun: whatever is committed from now on needs another one."""
@@ -134,22 +152,20 @@ class Wakeups:
             JOB,
             self._queue_name,
             job_id=f"resthooks-{self._queue_name}-{name}",
-            job_timeout=self._job_timeout,
-            result_ttl=0,
-            failure_ttl=86400,
+            **self._job,
         )
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: str) -> None:
         self._left_alone_until = time.monotonic() + REDIS_PAUSE
         self._client = None
         with self._lock:
-            first = not self._failing
-            self._failing = True
-        if first:
-            log.warning(
-                "no wake-up could be sent to Redis (%s); nothing is lost, hooks go out later", error
-            )
-            threading.Thread(target=self._make_good, name="resthooks-wake-up", daemon=True).start()
+            if self._failing and self._failing_pid == os.getpid():
+                return
+            self._failing, self._failing_pid = True, os.getpid()
+        log.warning(
+            "no wake-up could be sent to Redis (%s); nothing is lost, hooks go out later", error
+        )
+        threading.Thread(target=self._make_good, name="resthooks-wake-up", daemon=True).start()
 
     def _make_good(self) -> None:
         """Ask again until Redis is back."""
@@ -157,8 +173,6 @@ class Wakeups:
         while self._failing and os.getpid() == pid:
             time.sleep(REDIS_PAUSE)
             try:
-                # The mark may have outlived its job.
-                self.begun()
                 self.ask()
             except Exception:
                 self._left_alone_until = time.monotonic() + REDIS_PAUSE

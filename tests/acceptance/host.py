@@ -82,6 +82,10 @@ class Host:
         """`flask resthooks worker`."""
         return self._start([str(BIN / "flask"), "resthooks", "worker", *options])
 
+    def command(self, *words: str) -> int:
+        """`flask resthooks …`; its exit status."""
+        return self._start([str(BIN / "flask"), "resthooks", *words]).wait(30)
+
     def rq_worker(self, *options: str) -> subprocess.Popen[bytes]:
         """A plain `rq worker`."""
         url = self.config["RESTHOOKS_REDIS_URL"]

@@ -22,7 +22,7 @@ def test_killed_workers_lose_nothing_and_repeat_only_what_was_in_flight(
 ) -> None:
     kills, deliveries = (20, 10_000) if FULL else (4, 1_200)
     chance = random.Random(0)
-    config = {"RESTHOOKS_TIMEOUT": 1, "RESTHOOKS_LEASE": 7, "RESTHOOKS_SWEEP_INTERVAL": 1}
+    config = {"RESTHOOKS_TIMEOUT": 1, "RESTHOOKS_LEASE": 12, "RESTHOOKS_SWEEP_INTERVAL": 1}
     with Host(database_url, redis_url, **config) as host:
         host.subscribe(inbox.url())
         host.create(deliveries)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,13 +11,14 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from receivers import Receiver
 from servers import Inbox
 from world import World
 
 from flask_resthooks import retry, settings, signing, transport
 from flask_resthooks.drain import Drain
 from flask_resthooks.guard import Guard
-from flask_resthooks.outbox import Outcome, Settled
+from flask_resthooks.outbox import Outbox, Outcome, Settled
 
 LOOPBACK = {"RESTHOOKS_REQUIRE_HTTPS": False, "RESTHOOKS_ALLOWED_NETWORKS": ["127.0.0.0/8"]}
 
@@ -53,7 +55,6 @@ class Engine:
             self.settings,
             stopping=stopping,
             settled=lambda outcomes, settled: self.told.append((outcomes, settled)),
-            clock=lambda: self.world.now,
             chance=lambda: chance,
         )
         return drain.run(time_slice)
@@ -223,6 +224,33 @@ def test_one_slow_receiver_does_not_hold_up_the_others(
     assert {row.status for row in world.deliveries()} == {"delivered"}
 
 
+def test_a_slow_receiver_with_much_to_come_leaves_room_for_others(
+    world: World, make: Make, inbox: Inbox
+) -> None:
+    release = threading.Event()
+
+    def answer(request: Any) -> int:
+        if request.path == "/slow":
+            release.wait(20)
+        return 200
+
+    inbox.answer = answer
+    world.subscribe("slow.*", target_url=inbox.url("/slow"))
+    world.subscribe("contact.*", target_url=inbox.url("/fast"))
+    world.happen("slow.one", count=200)
+    engine = make(concurrency=4)
+    thread = threading.Thread(target=engine.run)
+    thread.start()
+    try:
+        assert _until(lambda: len(inbox.requests) == 2)
+        world.happen(count=20)
+        assert _until(lambda: sum(r.status == "delivered" for r in world.deliveries()) == 20, 5)
+    finally:
+        release.set()
+        thread.join(20)
+    assert {row.status for row in world.deliveries()} == {"delivered"}
+
+
 def test_asked_to_stop_it_settles_what_is_in_flight_and_gives_back_the_rest(
     world: World, make: Make, inbox: Inbox
 ) -> None:
@@ -255,7 +283,7 @@ def test_what_could_not_be_begun_in_time_is_given_back_without_an_attempt(
     world: World, make: Make, inbox: Inbox
 ) -> None:
     # The lease leaves half a second to begin in; the one thread is held for longer.
-    engine = make(concurrency=1, timeout=1, connect_timeout=1, lease=6.5)
+    engine = make(concurrency=1, timeout=1, connect_timeout=1, lease=11.5)
     inbox.delay = 0.8
     world.subscribe("*", target_url=inbox.url())
     world.happen(count=2)
@@ -287,13 +315,76 @@ def test_a_settle_that_the_database_refuses_is_tried_again(
     assert world.deliveries()[0].status == "delivered"
 
 
+def test_what_a_receiver_answers_cannot_keep_others_from_being_settled(
+    world: World, make: Make, inbox: Inbox
+) -> None:
+    def answer(receiver: Receiver, sock: socket.socket) -> None:
+        if receiver.read_request(sock):
+            sock.sendall(b"\0\x01hello \xff" + b"x" * 5000 + b"\r\n")
+
+    with Receiver(answer) as evil:
+        world.subscribe("*", target_url=evil.url())
+        world.subscribe("*", target_url=inbox.url())
+        world.happen(count=20)
+        engine = make()
+        for _ in range(3):
+            engine.run()
+    assert len(inbox.requests) == 20
+    errors = {attempt.error for attempt in world.attempts() if attempt.status_code != 200}
+    assert errors == {"protocol"}
+    assert max(len(attempt.detail or "") for attempt in world.attempts()) <= 500
+
+
+def test_a_delivery_that_cannot_be_made_does_not_keep_others_from_being_sent(
+    world: World, make: Make, inbox: Inbox
+) -> None:
+    world.subscribe("*", target_url=inbox.url(), secret="no secret")
+    world.subscribe("*", target_url=inbox.url())
+    world.happen(count=5)
+    make().run()
+    assert len(inbox.requests) == 5
+    assert {attempt.error for attempt in world.attempts()} == {None, "internal"}
+
+
+def test_the_first_attempt_waits_for_as_long_as_the_schedule_says(
+    world: World, make: Make, inbox: Inbox
+) -> None:
+    world.subscribe("*", target_url=inbox.url())
+    world.happen()
+    engine = make(retry_schedule=[30, 5])
+    assert engine.run() == world.now + dt.timedelta(seconds=30)
+    assert inbox.requests == []
+    world.later(30)
+    engine.run()
+    assert len(inbox.requests) == 1
+
+
+def test_a_fan_out_to_many_takes_on_fewer_events(
+    world: World, make: Make, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_resthooks.drain.FAN_OUT_DELIVERIES", 30)
+    fan_out = world.outbox.fan_out
+    made: list[tuple[int, int]] = []
+
+    def counted(limit: int, delay: float) -> tuple[int, int]:
+        made.append(fan_out(limit, delay))
+        return made[-1]
+
+    monkeypatch.setattr(world.outbox, "fan_out", counted)
+    for _ in range(3):
+        world.subscribe("*", target_url=inbox.url())
+    world.happen(count=130)
+    make().run()
+    assert made[:2] == [(100, 300), (10, 30)]
+    assert len(inbox.requests) == 390
+
+
 def test_a_retry_goes_out_at_its_time_in_real_time(world: World, inbox: Inbox) -> None:
     inbox.answer = lambda request: 200 if len(inbox.requests) > 1 else 503
     world.subscribe("*", target_url=inbox.url())
     world.happen()
     engine = Engine(world, retry_schedule=[0, 1.5])
-    drain = Drain(world.outbox, engine.transport, engine.settings)
-    world.outbox._clock = lambda: dt.datetime.now(dt.timezone.utc)
+    drain = Drain(Outbox(world.engine, world.tables), engine.transport, engine.settings)
     assert drain.run(20) is None
     engine.transport.close()
     first, second = inbox.requests

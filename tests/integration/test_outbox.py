@@ -37,19 +37,19 @@ def test_an_event_goes_to_each_matching_subscription_of_its_owner_once(world: Wo
     world.subscribe("*", expires_at=START - dt.timedelta(seconds=1))
     wanted.add(world.subscribe("*", expires_at=START + dt.timedelta(seconds=1)))
     world.happen()
-    assert world.outbox.fan_out(10) == 1
+    assert world.outbox.fan_out(10)[0] == 1
     rows = world.deliveries()
     assert sorted(row.subscription_id for row in rows) == sorted(wanted)
     assert {row.status for row in rows} == {"pending"}
     assert all(ids.is_id(ids.DELIVERY, row.id) for row in rows)
     assert len({row.id for row in rows}) == len(rows)
-    assert world.outbox.fan_out(10) == 0
+    assert world.outbox.fan_out(10) == (0, 0)
 
 
 def test_a_fan_out_takes_no_more_events_than_it_may(world: World) -> None:
     world.subscribe("*")
     world.happen(count=5)
-    assert [world.outbox.fan_out(2) for _ in range(4)] == [2, 2, 1, 0]
+    assert [world.outbox.fan_out(2) for _ in range(4)] == [(2, 2), (2, 2), (1, 1), (0, 0)]
     assert len(world.deliveries()) == 5
 
 
@@ -61,10 +61,10 @@ def test_an_event_committed_late_with_a_small_number_is_not_passed_over(
     late = world.engine.connect()
     late.execute(world.tables.event.insert(), world.event_row("contact.late"))
     world.happen("contact.early")
-    assert world.outbox.fan_out(10) == 1
+    assert world.outbox.fan_out(10)[0] == 1
     late.commit()
     late.close()
-    assert world.outbox.fan_out(10) == 1
+    assert world.outbox.fan_out(10)[0] == 1
     assert {row.event_type for row in world.deliveries()} == {"contact.late", "contact.early"}
     world.engine.dispose()
 
@@ -152,19 +152,31 @@ def test_a_settle_writes_each_outcome_to_its_delivery(world: World) -> None:
     }
 
 
-def test_a_subscription_that_is_gone_is_disabled_once_and_its_deliveries_cancelled(
+def test_a_subscription_that_is_gone_is_disabled_once_and_what_waits_is_cancelled(
     world: World,
 ) -> None:
     subscription = world.subscribe("*")
-    world.happen(count=3)
+    world.happen(count=4)
     world.outbox.fan_out(10)
-    one, two = world.outbox.claim(2, 60)
+    one, two, three = world.outbox.claim(3, 60)
     outcomes = [world.outcome(one, "failed", reason="410", disable="410")]
     assert world.outbox.settle(outcomes).disabled == {subscription: "410"}
-    assert sorted(row.status for row in world.deliveries()) == ["cancelled", "cancelled", "failed"]
-    again = world.outbox.settle([world.outcome(two, "failed", reason="410", disable="410")])
+    statuses = sorted(row.status for row in world.deliveries())
+    assert statuses == ["cancelled", "failed", "sending", "sending"]
+    # What was in flight already is told as what came of it.
+    next_at = START + dt.timedelta(seconds=5)
+    again = world.outbox.settle(
+        [
+            world.outcome(two, "failed", reason="410", disable="410"),
+            world.outcome(three, "pending", next_at=next_at),
+        ]
+    )
     assert again.disabled == {}
-    assert again.held == frozenset()
+    assert again.held == {two.delivery_id, three.delivery_id}
+    world.later(5)
+    assert world.outbox.claim(10, 60) == []
+    statuses = sorted(row.status for row in world.deliveries())
+    assert statuses == ["cancelled", "cancelled", "failed", "failed"]
     with world.engine.connect() as connection:
         row = connection.execute(world.tables.subscription.select()).one()
     assert (row.status, row.disabled_reason) == ("disabled", "410")
@@ -208,20 +220,20 @@ def test_nothing_due_is_none(world: World) -> None:
     assert world.outbox.next_due() == START
 
 
-def test_workers_side_by_side_claim_each_delivery_once(world: World) -> None:
-    world.subscribe("*")
-    world.happen(count=300)
+def work_side_by_side(outbox: Outbox, world: World) -> list[str]:
+    """Four workers; the deliveries that they have claimed."""
     claimed: list[str] = []
     failures: list[BaseException] = []
 
     def work() -> None:
         try:
             for _ in range(400):
-                fanned_out = world.outbox.fan_out(7)
-                claims = world.outbox.claim(11, 60)
+                events, _ = outbox.fan_out(7)
+                claims = outbox.claim(11, 60)
                 claimed.extend(claim.delivery_id for claim in claims)
-                world.outbox.settle([world.outcome(claim) for claim in claims]) if claims else None
-                if not fanned_out and not claims and world.outbox.next_due() is None:
+                if claims:
+                    outbox.settle([world.outcome(claim) for claim in claims])
+                if not events and not claims and outbox.next_due() is None:
                     return
         except BaseException as failure:
             failures.append(failure)
@@ -232,8 +244,74 @@ def test_workers_side_by_side_claim_each_delivery_once(world: World) -> None:
     for thread in threads:
         thread.join(60)
     assert not failures
+    return claimed
+
+
+def test_workers_side_by_side_claim_each_delivery_once(world: World) -> None:
+    world.subscribe("*")
+    world.happen(count=300)
+    claimed = work_side_by_side(world.outbox, world)
     assert len(claimed) == len(set(claimed)) == 300
     assert {row.status for row in world.deliveries()} == {"delivered"}
+
+
+@pytest.mark.parametrize("level", ["AUTOCOMMIT", "REPEATABLE READ", "SERIALIZABLE"])
+def test_whatever_isolation_the_app_has_chosen_each_delivery_is_claimed_once(
+    postgresql_url: str, level: str
+) -> None:
+    world = World(postgresql_url)
+    world.subscribe("*")
+    world.happen(count=200)
+    engine = sa.create_engine(postgresql_url, isolation_level=level)
+    claimed = work_side_by_side(Outbox(engine, world.tables, lambda: world.now), world)
+    assert len(claimed) == len(set(claimed)) == 200
+    assert len(world.deliveries()) == 200
+    engine.dispose()
+    world.engine.dispose()
+
+
+def test_workers_tell_the_time_by_the_database(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(postgresql_url)
+    fast = models.utcnow() + dt.timedelta(hours=1)
+    monkeypatch.setattr("flask_resthooks.outbox.utcnow", lambda: fast)
+    worker = Outbox(world.engine, world.tables)
+    assert worker.now() == fast
+    worker.synchronise()
+    assert abs((worker.now() - models.utcnow()).total_seconds()) < 5
+    world.engine.dispose()
+
+
+def test_a_claim_takes_no_more_of_a_subscription_than_its_share(world: World) -> None:
+    many, few = world.subscribe("many.*"), world.subscribe("few.*")
+    world.happen("many.one", count=30)
+    world.outbox.fan_out(100)
+    world.later(1)
+    world.happen("few.one", count=3)
+    world.outbox.fan_out(100)
+    first = world.outbox.claim(20, 60, share=lambda subscription: 5)
+    assert [claim.subscription_id for claim in first] == [many] * 5 + [few] * 3
+    assert world.outbox.claim(20, 60, share=lambda subscription: 5, full=[many]) == []
+    rest = world.outbox.claim(40, 60)
+    assert [claim.subscription_id for claim in rest] == [many] * 25
+
+
+def test_an_expiry_that_python_cannot_read_harms_nobody(postgresql_url: str) -> None:
+    world = World(postgresql_url)
+    subscription = world.subscribe("*")
+    with world.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE resthooks_subscription SET expires_at = '9999-12-31 23:59:59+00'"
+        )
+        name = connection.engine.url.database
+        connection.exec_driver_sql(f"ALTER DATABASE \"{name}\" SET timezone = 'Europe/Berlin'")
+    world.engine.dispose()
+    world.happen()
+    world.outbox.fan_out(10)
+    (claim,) = world.outbox.claim(10, 60)
+    assert claim.subscription_id == subscription
+    world.engine.dispose()
 
 
 def test_the_indexes_serve_what_is_due_and_what_is_not_fanned_out(world: World) -> None:
@@ -268,7 +346,7 @@ def test_an_engine_that_begins_by_itself_is_no_hindrance(sqlite_url: str) -> Non
 
     world.subscribe("*")
     world.happen()
-    assert world.outbox.fan_out(10) == 1
+    assert world.outbox.fan_out(10)[0] == 1
     (claim,) = world.outbox.claim(10, 60)
     world.outbox.settle([world.outcome(claim)])
     assert world.deliveries()[0].status == "delivered"

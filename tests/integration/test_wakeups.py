@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -111,14 +113,61 @@ def test_a_frozen_redis_holds_a_wake_on_an_open_connection_no_longer_either(
         redis_server.thaw()
 
 
+def test_a_resolver_that_hangs_holds_a_wake_no_longer_than_half_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = Wakeups(settings.from_config({"RESTHOOKS_REDIS_URL": "redis://redis.example/0"}))
+    released = threading.Event()
+
+    def hang(*args: object, **options: object) -> object:
+        released.wait(20)
+        raise OSError("no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    try:
+        assert _duration(made.wake) < HALF_A_SECOND
+        assert _duration(made.wake) < 0.05
+    finally:
+        made._failing = False
+        released.set()
+
+
 def test_once_redis_is_back_the_wake_that_failed_is_asked_for_again(
     pending: Wakeups, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wakeups, "REDIS_PAUSE", 0.2)
     redis_server.stop()
     pending.wake()
+    time.sleep(1)  # several tries fail
     redis_server.start()
     assert _until(lambda: jobs(redis_server) == 1)
+
+
+def test_an_outage_is_warned_of_once(
+    pending: Wakeups,
+    redis_server: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(wakeups, "REDIS_PAUSE", 0.1)
+    redis_server.stop()
+    for _ in range(10):
+        pending.wake()
+        time.sleep(0.1)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_a_redis_that_hung_is_not_left_with_a_mark_and_no_job(
+    pending: Wakeups, redis_server: RedisServer
+) -> None:
+    pending.client.ping()
+    redis_server.freeze()
+    pending.wake()
+    pending._failing = False  # nobody makes it good
+    redis_server.thaw()
+    time.sleep(0.2)
+    marked = bool(redis_server.client().exists("resthooks:resthooks:wake-up"))
+    assert marked == bool(jobs(redis_server))
 
 
 def test_an_embedded_server_is_shared_by_path_and_ends_with_its_last_user(tmp_path: Path) -> None:
