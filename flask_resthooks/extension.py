@@ -222,12 +222,17 @@ def _schema(schema: ma.Schema | type[ma.Schema], name: str) -> ma.Schema:
 
 
 def _api_of(app: flask.Flask) -> flask_smorest.Api:
+    """The app's own `Api`, or one that leaves everything else of the app alone."""
     apis = app.extensions.get("flask-smorest", {}).get("apis", {})
     if "" in apis:
         api: flask_smorest.Api = apis[""]["ext_obj"]
         return api
-    app.config.setdefault("API_TITLE", app.name)
-    app.config.setdefault("API_VERSION", "v1")
-    app.config.setdefault("OPENAPI_VERSION", "3.0.3")
-    app.config.setdefault("OPENAPI_URL_PREFIX", "/")
-    return flask_smorest.Api(app)
+    document = {"title": app.name, "version": "1", "openapi_version": "3.0.3"}
+    return _QuietApi(app, spec_kwargs=document, config_prefix="RESTHOOKS_API_")
+
+
+class _QuietApi(flask_smorest.Api):  # type: ignore[misc]  # it has no types
+    """An `Api` for our routes alone: the app's error pages stay the app's."""
+
+    def _register_error_handlers(self) -> None:
+        pass  # the blueprint has its own

@@ -28,19 +28,26 @@ def json_schema(schema: ma.Schema | None) -> dict[str, Any]:
     definitions = document.to_dict().get("components", {}).get("schemas", {})
     if definitions:
         found["$defs"] = definitions
-    at_home: dict[str, Any] = _at_home(found)
-    return at_home
+    mended: dict[str, Any] = _mended(found)
+    return mended
 
 
-def _at_home(part: Any) -> Any:
-    """References into an OpenAPI document become references into the schema itself."""
-    if isinstance(part, dict):
-        return {
-            name: inner.replace("#/components/schemas/", "#/$defs/")
-            if name == "$ref" and isinstance(inner, str)
-            else _at_home(inner)
-            for name, inner in part.items()
-        }
+def _mended(part: Any) -> Any:
+    """References into an OpenAPI document become references into the schema itself; and what is
+    None is dumped as null, whatever the field says of loading."""
     if isinstance(part, list):
-        return [_at_home(inner) for inner in part]
-    return part
+        return [_mended(inner) for inner in part]
+    if not isinstance(part, dict):
+        return part
+    made = {name: _mended(inner) for name, inner in part.items()}
+    if isinstance(made.get("$ref"), str):
+        made["$ref"] = made["$ref"].replace("#/components/schemas/", "#/$defs/")
+    if made.get("type") == "object" and isinstance(made.get("properties"), dict):
+        made["properties"] = {name: _nullable(inner) for name, inner in made["properties"].items()}
+    return made
+
+
+def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
+    if not schema:
+        return schema
+    return {"anyOf": [schema, {"type": "null"}]}

@@ -112,6 +112,20 @@ def test_the_routes_of_the_host_keep_their_errors(make_app: MakeApp) -> None:
     assert (answer.status_code, answer.get_json()["error_code"]) == (401, "not_authenticated")
 
 
+def test_an_app_without_flask_smorest_keeps_its_error_pages_and_may_add_it_later(
+    make_app: MakeApp,
+) -> None:
+    db = SQLAlchemy()
+    app = make_app(db, RESTHooks(db))
+    assert app.test_client().get("/nowhere").mimetype == "text/html"
+    assert app.test_client().get("/openapi.json").status_code == 404
+    app.config.update(API_TITLE="Own", API_VERSION="1", OPENAPI_VERSION="3.0.3")
+    app.config["OPENAPI_URL_PREFIX"] = "/"
+    app._got_first_request = False
+    flask_smorest.Api(app)
+    assert app.test_client().get("/openapi.json").status_code == 200
+
+
 def test_the_routes_are_documented_in_the_api_of_the_host(make_app: MakeApp) -> None:
     db = SQLAlchemy()
     hooks = RESTHooks(db)

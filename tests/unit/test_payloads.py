@@ -44,3 +44,10 @@ def test_without_a_schema_any_object_is_allowed() -> None:
     validator = jsonschema_rs.Draft202012Validator(schema)
     validator.validate({"anything": 1})
     assert not validator.is_valid([])
+
+
+def test_what_is_none_is_shown_as_null_and_allowed() -> None:
+    validator = jsonschema_rs.Draft202012Validator(json_schema(PersonSchema()))
+    shown = PersonSchema().dump({"id": None, "name": None, "email": None, "account": None})
+    assert shown == {"id": None, "fullName": None, "email": None, "account": None}
+    validator.validate(shown)
