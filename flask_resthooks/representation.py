@@ -247,7 +247,7 @@ class RecordType:
             return sorted(keys, key=repr)
 
 
-def _in_pythons_order(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+def _in_pythons_order(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
     """For PostgreSQL: by code point, where a text's order is its collation's."""
     if isinstance(column.type, sa.String) and not isinstance(column.type, sa.Enum):
         return column.collate("C")

@@ -766,7 +766,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("how", ["nested schemas", "nested lists"])
     def test_what_is_nested_without_end_stops_the_commit(self, world: World, how: str) -> None:
-        def deep(contact: Any) -> Any:
+        def nest(contact: Any) -> Any:
             found: Any = []
             for _ in range(100_000):
                 found = [found]
@@ -779,7 +779,7 @@ class TestErrors:
             contacts = ma.fields.List(ma.fields.Nested(Endless))
 
         class Deep(ma.Schema):
-            deep = ma.fields.Function(deep)
+            deep = ma.fields.Function(nest)
 
         world.retrack(world.Contact, schema=Deep() if how == "nested lists" else Endless())
         world.session.add(world.Contact(owner_id=1, account=world.Account()))
