@@ -3,7 +3,8 @@
     **changes of tracked records** ──► before-state, noted at first touch ──► commit ──► event rows
 
 One transaction yields at most one event per record: the difference between what the database held
-before the transaction first touched the record and what it holds at the commit. The before-state
+before the transaction first touched the record and what it holds at the commit. (Two, if it has got
+another owner: a delete for the former, a create for the new one.) The before-state
 is noted once, before the flush or the statement that changes it. What a savepoint's rollback takes
 back needs no bookkeeping: the database itself holds the former state again, and no difference is
 left. For the same reason it does no harm to note a record that is not changed in the end.
@@ -45,8 +46,10 @@ from .representation import (
     Reader,
     RecordType,
     RecordTypes,
+    Representation,
     Resource,
     chunks,
+    owner_of,
     represent,
 )
 
@@ -307,9 +310,7 @@ class Capture:
         for chunk in chunks(list(notes.before.items()), READ_CHUNK):
             after = self._after(notes, chunk)
             for key, (record_type, before) in chunk:
-                row = difference(record_type, before, after.get(key))
-                if row is not None:
-                    yield row
+                yield from difference(record_type, before, after.get(key))
 
     def _after(
         self, notes: Notes, chunk: list[tuple[IdentityKey, tuple[RecordType, Before]]]
@@ -330,10 +331,13 @@ class Capture:
         record_type = self._record_types.of(type(instance))
         if record_type is None or record_type.resource is None or isinstance(before, Existed):
             return EXISTED
-        verb = "create" if before is None else "update"
-        if verb not in record_type.resource.verbs:
-            return EXISTED
-        return represent(record_type, record_type.resource, instance)
+        resource = record_type.resource
+        if ("create" if before is None else "update") in resource.verbs:
+            return represent(record_type, resource, instance)
+        handed_over = isinstance(before, Representation) and (
+            before.owner != owner_of(resource, instance)
+        )
+        return represent(record_type, resource, instance) if handed_over else EXISTED
 
     def _existing(self, session: orm.Session, event_ids: list[str]) -> list[str]:
         connection = self._connection(session)

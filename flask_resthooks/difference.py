@@ -44,32 +44,40 @@ def before_of(record_type: RecordType, instance: Any) -> Before:
         return error
 
 
-def difference(record_type: RecordType, before: Before, after: After) -> Row | None:
-    """The event row that tells of it; None if there is nothing to tell."""
+def difference(record_type: RecordType, before: Before, after: After) -> list[Row]:
+    """The event rows that tell of it.
+
+    One at most, but for a record that got another owner: it is gone for the one and new for the
+    other, who is told nothing of what it was before.
+    """
     if before is after or isinstance(before, Existed) or isinstance(after, Existed):
-        return None
+        return []
     if before is None:
-        return _verb_row("create", after) if after else None
+        return _told(("create", after))
     if after is None and record_type.resource and "delete" not in record_type.resource.verbs:
-        return None
+        return []
     if isinstance(before, CaptureError):
         raise before
-    if after is None:
-        return _verb_row("delete", before)
+    if after is None or before.owner != after.owner:
+        return _told(("delete", before), ("create", after))
+    if "update" not in after.resource.verbs:
+        return []
     watch = after.resource.watch is not None
     if before.watched == after.watched if watch else before.data == after.data:
-        return None
+        return []
     old, new = json.loads(before.data), json.loads(after.data)
     if old == new and not watch:
-        return None
+        return []
     previous = {name: old[name] for name in old if name not in new or old[name] != new[name]}
-    return _verb_row("update", after, formats.to_json(previous))
+    return _told(("update", after), previous=formats.to_json(previous))
 
 
-def _verb_row(verb: str, told: Representation, previous: str | None = None) -> Row | None:
-    if told.owner is None:
-        return None
-    return event_row(f"{told.resource.name}.{verb}", told.owner, told.key, told.data, previous)
+def _told(*told: tuple[str, Representation | None], previous: str | None = None) -> list[Row]:
+    return [
+        event_row(f"{one.resource.name}.{verb}", one.owner, one.key, one.data, previous)
+        for verb, one in told
+        if one is not None and one.owner is not None and verb in one.resource.verbs
+    ]
 
 
 def event_row(

@@ -82,20 +82,36 @@ def represent(record_type: RecordType, resource: Resource, instance: Any) -> Rep
     :raises CaptureError: if the schema or the owner callable raises, or shows what is not JSON.
     """
     identity = sa.inspect(instance).identity
+    owner = owner_of(resource, instance)
     try:
         return Representation(
             resource,
             record_type.name_of(resource, identity),
-            _owner_of(resource, instance),
+            owner,
             formats.to_json(resource.schema.dump(instance, many=False)),
             tuple(_comparable(getattr(instance, name)) for name in resource.watch or ()),
         )
     except Exception as error:
-        # For the app's own log, so with the key even if the schema does not show it.
-        raise CaptureError(
-            f"no event can be made from {_name_with_key(resource, identity)} "
-            f"(resource {resource.name!r}): {type(error).__name__}: {error}"
-        ) from error
+        raise _capture_error(resource, instance, error) from error
+
+
+def owner_of(resource: Resource, instance: Any) -> str | None:
+    """To whom a record's events are told; None: to nobody.
+
+    :raises CaptureError: if that cannot be found out.
+    """
+    try:
+        return _owner_of(resource, instance)
+    except Exception as error:
+        raise _capture_error(resource, instance, error) from error
+
+
+def _capture_error(resource: Resource, instance: Any, error: Exception) -> CaptureError:
+    # For the app's own log, so with the key even if the schema does not show it.
+    return CaptureError(
+        f"no event can be made from {_name_with_key(resource, sa.inspect(instance).identity)} "
+        f"(resource {resource.name!r}): {type(error).__name__}: {error}"
+    )
 
 
 def _name_with_key(resource: Resource, primary_key: PrimaryKey) -> str:

@@ -221,12 +221,64 @@ class TestOneRecord:
         assert world.events() == []
         assert world.wakes == 0
 
-    def test_what_another_owner_gets_is_told_to_the_new_owner(self, world: World) -> None:
+    def test_what_gets_another_owner_is_gone_for_one_and_new_for_the_other(
+        self, world: World
+    ) -> None:
         contact = world.contact(owner_id=1)
         contact.owner_id, contact.name = 2, "Grace"
         world.session.commit()
-        [event] = world.events()
-        assert event.owner == "2"
+        delete, create = world.events()
+        assert (delete.type, delete.owner, delete.resource) == ("contact.delete", "1", "contact:1")
+        assert (delete.data["full_name"], delete.previous) == ("Ada", None)
+        assert (create.type, create.owner, create.resource) == ("contact.create", "2", "contact:1")
+        assert (create.data["full_name"], create.previous) == ("Grace", None)
+
+    def test_a_new_owner_is_told_though_nothing_that_is_shown_has_changed(
+        self, world: World
+    ) -> None:
+        world.retrack(world.Contact, watch=("secret",))
+        world.contact(owner_id=1, version=1)
+        world.session.execute(sa.update(world.Contact).values(owner_id=2, version=1))
+        world.session.commit()
+        assert [(event.type, event.owner) for event in world.events()] == [
+            ("contact.delete", "1"),
+            ("contact.create", "2"),
+        ]
+
+    def test_nobody_as_an_owner_is_told_nothing_of_a_hand_over(self, world: World) -> None:
+        contact = world.contact(owner_id=1)
+        contact.owner_id = None
+        world.session.commit()
+        assert [(event.type, event.owner) for event in world.events()] == [("contact.delete", "1")]
+        contact.owner_id = 2
+        world.session.commit()
+        assert [(event.type, event.owner) for event in world.events()] == [("contact.create", "2")]
+
+    @pytest.mark.parametrize(
+        ("verbs", "told"),
+        [
+            (("create", "update"), [("contact.create", "2")]),
+            (("update", "delete"), [("contact.delete", "1")]),
+            (("create", "delete"), [("contact.delete", "1"), ("contact.create", "2")]),
+            (("update",), []),
+            (("delete",), [("contact.delete", "1")]),
+        ],
+    )
+    def test_a_hand_over_is_told_by_the_verbs_asked_for(
+        self, world: World, verbs: tuple[str, ...], told: list[Any]
+    ) -> None:
+        world.retrack(world.Contact, verbs=verbs)
+        contact = world.contact(owner_id=1)
+        contact.owner_id = 2
+        world.session.commit()
+        assert [(event.type, event.owner) for event in world.events()] == told
+
+    def test_a_hand_over_there_and_back_makes_nothing(self, world: World) -> None:
+        world.contact(owner_id=1, version=1)
+        for owner in (2, 1):
+            world.session.execute(sa.update(world.Contact).values(owner_id=owner, version=1))
+        world.session.commit()
+        assert world.told() == []
 
     def test_the_value_need_not_have_been_loaded(self, world: World) -> None:
         contact = world.contact()

@@ -24,6 +24,9 @@ KEYS = st.integers(1, 4)
 VALUES = st.integers(0, 2)
 TAGS = st.sets(st.integers(1, 2))
 
+Told = tuple[str, int, int, Any, Any]
+"""Event type, number, owner, data, previous."""
+
 Record = dict[str, Any]
 State = dict[int, Record]
 
@@ -56,7 +59,13 @@ class Machine(RuleBasedStateMachine):
             return
         contact = self.world.Contact(id=key, owner_id=1, name="x", score=score, secret=str(secret))
         self.session.add(contact)
-        self.now[key] = {"score": score, "name": "x", "tags": set()}
+        self.now[key] = {"score": score, "name": "x", "tags": set(), "owner": 1}
+
+    @rule(key=KEYS, owner=st.sampled_from([None, 1, 2]))
+    def hand_over(self, key: int, owner: int | None) -> None:
+        if contact := self.get(key):
+            contact.owner_id = owner
+            self.now[key]["owner"] = owner
 
     @rule(key=KEYS, score=VALUES)
     def change(self, key: int, score: int) -> None:
@@ -121,7 +130,7 @@ class Machine(RuleBasedStateMachine):
         else:
             self.session.execute(sa.insert(self.world.Contact).values(rows))
         for row in rows:
-            self.now[row["id"]] = {"score": score, "name": "x", "tags": set()}
+            self.now[row["id"]] = {"score": score, "name": "x", "tags": set(), "owner": 1}
 
     @rule(keys=st.sets(KEYS, min_size=1), score=VALUES)
     def upsert(self, keys: set[int], score: int) -> None:
@@ -137,7 +146,8 @@ class Machine(RuleBasedStateMachine):
         # An upsert does not refresh what the session holds already.
         self.session.expire_all()
         for key in keys:
-            self.now.setdefault(key, {"name": "x", "tags": set()})["score"] = score
+            made = {"name": "x", "tags": set(), "owner": 1}
+            self.now.setdefault(key, made)["score"] = score
 
     @rule(
         above=VALUES,
@@ -272,18 +282,20 @@ class Machine(RuleBasedStateMachine):
             session.execute(sa.update(contact).where(contact.id == key).values(score=score))
         self.now[key]["score"] = score
 
-    def check(self, expected: list[tuple[str, int, Any, Any]], *, wakes: int) -> None:
+    def check(self, expected: list[Told], *, wakes: int) -> None:
+        # Of a record's two events, `delete` comes first: sorting leaves it there.
         events = [self.told(event) for event in self.world.events()]
         assert sorted(events, key=lambda event: event[1]) == expected
         assert self.world.wakes == wakes
         self.world.wakes = 0
 
-    def told(self, event: Event) -> tuple[str, int, Any, Any]:
+    def told(self, event: Event) -> Told:
         number = int(str(event.resource).partition(":")[2])
         data, previous = event.data, event.previous
         return (
             event.type,
             number,
+            int(event.owner),
             shown(data["score"], data["full_name"], set(map(int, data["tags"]))),
             previous and {name: normal(previous[name]) for name in previous},
         )
@@ -292,7 +304,7 @@ class Machine(RuleBasedStateMachine):
         self.world.session.remove()
 
 
-def shown(score: int, name: str, tags: set[int]) -> Any:
+def shown(score: int, name: str, tags: set[int], owner: int | None = None) -> Any:
     return (score, name, sorted(tags))
 
 
@@ -303,13 +315,13 @@ def normal(value: Any) -> Any:
 def difference(before: State, after: State) -> Any:
     for key in sorted(before.keys() | after.keys()):
         old, new = before.get(key), after.get(key)
-        if old == new:
-            continue
-        if old is None and new is not None:
-            yield "contact.create", key, shown(**new), None
-        elif new is None and old is not None:
-            yield "contact.delete", key, shown(**old), None
-        elif old is not None and new is not None:
+        was, is_ = old and old["owner"], new and new["owner"]
+        if old is None or new is None or was != is_:
+            if old is not None and was:
+                yield "contact.delete", key, was, shown(**old), None
+            if new is not None and is_:
+                yield "contact.create", key, is_, shown(**new), None
+        elif old != new and is_:
             previous: Record = {}
             if old["name"] != new["name"]:
                 previous |= {"full_name": old["name"], "shout": old["name"].upper()}
@@ -317,7 +329,7 @@ def difference(before: State, after: State) -> Any:
                 previous |= {"score": old["score"], "double_score": 2 * old["score"]}
             if old["tags"] != new["tags"]:
                 previous["tags"] = sorted(old["tags"])
-            yield "contact.update", key, shown(**new), previous
+            yield "contact.update", key, is_, shown(**new), previous
 
 
 def run(url: str, runs: int) -> None:
