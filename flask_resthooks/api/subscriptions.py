@@ -171,7 +171,8 @@ class Subscription(_View):
     def delete(self, query: dict[str, Any], subscription_id: str) -> None:
         """Unsubscribe
 
-        What waits is cancelled; what is being sent comes to its end. Deliveries can still be looked at by their ids.
+        What waits is cancelled; what is being sent comes to its end. Deliveries can still be
+        looked at by their ids.
         """
         owned(self.rows, subscription_id)
         removed = write(
