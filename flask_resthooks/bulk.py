@@ -59,6 +59,45 @@ def selected_keys(
             yield tuple(row)
 
 
+def changes_keys(execution: orm.ORMExecuteState, record_type: RecordType) -> bool:
+    """Whether it is an `update` that sets a column of the primary key."""
+    statement: Any = execution.statement
+    parameters = execution.parameters if isinstance(execution.parameters, dict) else {}
+    given = [*(getattr(statement, "_values", None) or ()), *parameters]
+    given += [name for name, _ in getattr(statement, "_ordered_values", None) or ()]
+    names = {getattr(name, "key", name) for name in given}
+    columns = {column.key for column in record_type.mapper.primary_key}
+    return not names.isdisjoint(columns.union(record_type.key_names))
+
+
+def can_repeat(record_type: RecordType, reader: Reader) -> bool:
+    """Whether others can commit between a look and a statement, and savepoints take it back."""
+    connection = reader.connection_for(record_type.mapper)
+    autocommit = getattr(connection.connection, "autocommit", False)
+    return record_type.looks_back and connection.dialect.name != "sqlite" and not autocommit
+
+
+class savepoint:
+    """A savepoint that the session's own know nothing of.
+
+    An error leaves the transaction as it would be without: broken until the app rolls it back.
+    """
+
+    def __init__(self, record_type: RecordType, reader: Reader) -> None:
+        self._execute = reader.connection_for(record_type.mapper).exec_driver_sql
+
+    def __enter__(self) -> savepoint:
+        self._execute("SAVEPOINT resthooks_bulk")
+        return self
+
+    def undo(self) -> None:
+        self._execute("ROLLBACK TO SAVEPOINT resthooks_bulk")
+
+    def __exit__(self, error: object, *details: object) -> None:
+        if error is None:
+            self._execute("RELEASE SAVEPOINT resthooks_bulk")
+
+
 def overwrites(statement: Any) -> bool:
     """Whether an `insert` can change rows that exist: `ON CONFLICT DO UPDATE`, `OR REPLACE`."""
     clause = statement._post_values_clause

@@ -60,6 +60,9 @@ log = logging.getLogger(__name__)
 WRITE_CHUNK = 500
 """Events that are written by one statement."""
 
+DELETE_ATTEMPTS = 5
+"""How often a bulk `delete` is taken back to look at records that others have just committed."""
+
 
 class Capture:
     """Writes an event for every record of a tracked model that a transaction changed.
@@ -245,8 +248,32 @@ class Capture:
         notes.look(record_type, keys)
         if bulk.names_its_keys(execution, record_type):
             return execution.invoke_statement()
+        if len(keys) > READ_CHUNK:
+            # That took a while, in which others have gone on.
+            notes.look(record_type, bulk.selected_keys(execution, record_type, notes.reader))
+        if execution.is_delete and bulk.can_repeat(record_type, notes.reader):
+            return self._bulk_delete(execution, notes, record_type)
         written, result = bulk.execute(execution, record_type)
-        notes.look_back(record_type, written)
+        new_keys = bulk.changes_keys(execution, record_type)
+        notes.met(record_type, written, new_keys=new_keys)
+        return result
+
+    def _bulk_delete(
+        self, execution: orm.ORMExecuteState, notes: Notes, record_type: RecordType
+    ) -> sa.Result[Any]:
+        """Look at what others committed just before, too: it would be gone when it is deleted."""
+        with bulk.savepoint(record_type, notes.reader) as savepoint:
+            for _ in range(DELETE_ATTEMPTS):
+                written, result = bulk.execute(execution, record_type)
+                unknown = list(notes.unknown(record_type, written).values())
+                if not unknown:
+                    return result
+                savepoint.undo()
+                notes.look(record_type, unknown)
+            written, result = bulk.execute(execution, record_type)
+        unknown = list(notes.unknown(record_type, written).values())
+        if unknown:
+            log.warning("%d deleted records of %s are not told", len(unknown), record_type.mapper)
         return result
 
     # The end of the transaction.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -23,7 +24,19 @@ class Existed:
 
 EXISTED = Existed()
 
-Before = Representation | CaptureError | Existed | None
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """A record that this transaction saw only when it had changed it.
+
+    Another one committed it between the look and the change. What it was before is told by nothing
+    but a second connection, for which the app's statement must not wait.
+    """
+
+    then: Representation | CaptureError
+
+
+Before = Representation | CaptureError | Met | Existed | None
 """None: the record did not exist. An error is raised only if an event needs what failed."""
 
 After = Representation | Existed | None
@@ -31,7 +44,7 @@ After = Representation | Existed | None
 Row = dict[str, Any]
 
 
-def before_of(record_type: RecordType, instance: Any) -> Before:
+def before_of(record_type: RecordType, instance: Any) -> Representation | CaptureError | Existed:
     """How a record is now, before it is changed."""
     if record_type.resource is None or not record_type.looks_back:
         return EXISTED
@@ -56,6 +69,10 @@ def difference(record_type: RecordType, before: Before, after: After) -> list[Ro
         return _told(("create", after))
     if after is None and record_type.resource and "delete" not in record_type.resource.verbs:
         return []
+    if isinstance(before, Met):
+        if after is not None:
+            return _told(("update", after))
+        before = before.then
     if isinstance(before, CaptureError):
         raise before
     if after is None or before.owner != after.owner:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from .difference import EXISTED, Before, before_of
+from .difference import EXISTED, Before, Existed, Met, before_of
 from .representation import IdentityKey, PrimaryKey, Reader, RecordType, RecordTypes
 
 
@@ -65,46 +65,47 @@ class Notes:
         :param lock: let nobody else change them until the transaction ends.
         :param sure: whether they are known to exist.
         """
-        unknown = self._unknown(record_type, keys)
+        unknown = self.unknown(record_type, keys)
         if sure and not record_type.looks_back:
             self.before.update(dict.fromkeys(unknown, (record_type, EXISTED)))
         elif unknown:
             self.lock(record_type)
-            self._note(record_type, unknown, self.reader, lock and not self._alone(record_type))
+            self._note(record_type, unknown, lock and not self.alone(record_type))
 
-    def look_back(self, record_type: RecordType, keys: Iterable[PrimaryKey]) -> None:
-        """Note the before-state of records that were touched, if it was not noted before.
+    def met(self, record_type: RecordType, keys: Iterable[PrimaryKey], *, new_keys: bool) -> None:
+        """Note records that a statement changed though nobody had looked at them.
 
-        They were committed by others between the look and the change (or their key was changed).
-        This transaction had not touched them: what was before is what the others see still.
+        :param new_keys: whether the statement gives records other keys. Then it made those that
+            were not known; else others committed them between the look and the statement.
         """
-        unknown = self._unknown(record_type, keys)
-        if not unknown:
-            return
-        connection = self.reader.connection_for(record_type.mapper)
-        if self._alone(record_type):
-            # There is one writer, and that is this transaction since it looked.
+        unknown = self.unknown(record_type, keys)
+        if new_keys or self.alone(record_type):
             self.before.update(dict.fromkeys(unknown, record_type.did_not_exist))
-        else:
-            with orm.Session(connection.engine) as outside:
-                self._note(record_type, unknown, outside, False)
+            return
+        for instance in record_type.read(self.reader, list(unknown.values())):
+            of_instance = self._record_types.of(type(instance))
+            if of_instance is not None:
+                then = before_of(of_instance, instance)
+                before = then if isinstance(then, Existed) else Met(then)
+                self.before[sa.inspect(instance).identity_key] = (of_instance, before)
 
     def lock(self, record_type: RecordType) -> None:
         """On SQLite: become the writer first, so that nobody writes between look and change."""
         if record_type in self._locked:
             return
         self._locked.add(record_type)
-        if self._alone(record_type):
+        if self.alone(record_type):
             connection = self.reader.connection_for(record_type.mapper)
             connection.exec_driver_sql(record_type.write_nothing)
 
-    def _alone(self, record_type: RecordType) -> bool:
+    def alone(self, record_type: RecordType) -> bool:
         """Whether there is one writer at a time: SQLite, which has no locks of rows."""
         return self.reader.connection_for(record_type.mapper).dialect.name == "sqlite"
 
-    def _unknown(
+    def unknown(
         self, record_type: RecordType, keys: Iterable[PrimaryKey]
     ) -> dict[IdentityKey, PrimaryKey]:
+        """Those of the keys whose before-state is not noted."""
         identity_key = record_type.mapper.identity_key_from_primary_key
         wanted = {identity_key(key): key for key in keys}
         return {key: wanted[key] for key in wanted if key not in self.before}
@@ -113,10 +114,9 @@ class Notes:
         self,
         record_type: RecordType,
         unknown: dict[IdentityKey, PrimaryKey],
-        reader: orm.Session,
         lock: bool,
     ) -> None:
-        for instance in record_type.read(reader, list(unknown.values()), lock=lock):
+        for instance in record_type.read(self.reader, list(unknown.values()), lock=lock):
             key = sa.inspect(instance).identity_key
             unknown.pop(key, None)
             of_instance = self._record_types.of(type(instance))

@@ -96,12 +96,14 @@ class World:
         *,
         binds: dict[str, str] | None = None,
         versioned: bool = True,
+        engine: dict[str, Any] | None = None,
         **session: Any,
     ) -> None:
         self._versioned = versioned
         self.app = Flask("host")
         self.app.config["SQLALCHEMY_DATABASE_URI"] = url
         self.app.config["SQLALCHEMY_BINDS"] = binds or {}
+        self.app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine or {}
         self.db = SQLAlchemy(session_options=session)
         self.db.init_app(self.app)
         self.tables = models.define(self.db.metadata)

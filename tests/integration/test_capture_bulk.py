@@ -33,6 +33,30 @@ def lines(world: World) -> list[Any]:
     return lines
 
 
+@pytest.fixture
+def lonely(postgresql_url: str) -> Iterator[World]:
+    """An app with a pool of one connection: there is no other to look with."""
+    world = World(postgresql_url, engine={"pool_size": 1, "max_overflow": 0, "pool_timeout": 1})
+    yield world
+    world.close()
+
+
+def commit_just_before(world: World, statement: str) -> None:
+    """Another one inserts a line before the first statement with that in it is executed."""
+    elsewhere = sa.create_engine(world.engine.url, poolclass=sa.NullPool)
+    done: list[str] = []
+
+    def commit_another(*args: Any) -> None:
+        if statement in args[2] and not done:
+            done.append(args[2])
+            with elsewhere.begin() as connection:
+                connection.execute(
+                    sa.insert(world.Line.__table__).values(order_id=1, position=9, amount=7)
+                )
+
+    sa.event.listen(world.engine, "before_cursor_execute", commit_another)
+
+
 def upsert(world: World, model: Any) -> Any:
     dialect: Any = {"sqlite": sqlite, "postgresql": postgresql}[world.engine.dialect.name]
     return dialect.insert(model)
@@ -441,31 +465,38 @@ class TestUpdate:
 
     @pytest.mark.parametrize("returning", [False, True])
     @pytest.mark.parametrize("synchronize", SYNCHRONIZE)
-    def test_what_others_commit_just_before_is_told(
-        self, postgresql_url: str, returning: bool, synchronize: Any
+    def test_what_others_commit_just_before_is_told_without_what_it_was(
+        self, lonely: World, returning: bool, synchronize: Any
     ) -> None:
-        world = World(postgresql_url)
-        done: list[str] = []
-
-        def commit_another(*args: Any) -> None:
-            if args[2].startswith("UPDATE line") and not done:
-                done.append(args[2])
-                with world.engine.begin() as connection:
-                    connection.execute(
-                        sa.insert(world.Line.__table__).values(order_id=1, position=9, amount=7)
-                    )
-
-        sa.event.listen(world.engine, "before_cursor_execute", commit_another)
-        statement = sa.update(world.Line).values(amount=world.Line.amount + 1)
+        commit_just_before(lonely, "UPDATE line")
+        statement = sa.update(lonely.Line).values(amount=lonely.Line.amount + 1)
         if returning:
-            statement = statement.returning(world.Line.amount)
-        result = world.session.execute(
+            statement = statement.returning(lonely.Line.amount)
+        result = lonely.session.execute(
             statement, execution_options={"synchronize_session": synchronize}
         )
         assert result.scalars().all() == [8] if returning else result.rowcount == 1
-        world.session.commit()
-        assert world.told() == [("line.update", "line:1,9", {"amount": 7})]
-        world.close()
+        lonely.session.commit()
+        [event] = lonely.events()
+        assert (event.type, event.resource) == ("line.update", "line:1,9")
+        assert (event.data["amount"], event.previous) == (8, None)
+
+    def test_what_others_commit_just_before_can_be_deleted_then(self, lonely: World) -> None:
+        commit_just_before(lonely, "UPDATE line")
+        lonely.session.execute(sa.update(lonely.Line).values(amount=8))
+        lonely.session.execute(sa.delete(lonely.Line))
+        lonely.session.commit()
+        assert lonely.told() == [("line.delete", "line:1,9", None)]
+
+    def test_what_others_commit_while_many_are_looked_at_is_told(self, lonely: World) -> None:
+        rows = [{"order_id": 2, "position": n, "amount": n} for n in range(501)]
+        lonely.session.execute(sa.insert(lonely.Line), rows)
+        lonely.session.commit()
+        lonely.events()
+        commit_just_before(lonely, "FOR NO KEY UPDATE")
+        lonely.session.execute(sa.update(lonely.Line).values(amount=1))
+        lonely.session.commit()
+        assert ("line.update", "line:1,9", {"amount": 7}) in lonely.told()
 
     def test_changed_and_restored_makes_nothing(self, world: World, lines: list[Any]) -> None:
         for change in (1, -1):
@@ -488,6 +519,17 @@ class TestUpdate:
         )
         world.session.commit()
         assert world.told() == [
+            ("line.create", "line:1,7", None),
+            ("line.delete", "line:1,3", None),
+        ]
+
+    def test_a_new_primary_key_takes_no_second_connection(self, lonely: World) -> None:
+        lonely.session.add(lonely.Line(order_id=1, position=3, amount=3))
+        lonely.session.commit()
+        lonely.events()
+        lonely.session.execute(sa.update(lonely.Line).values(position=7))
+        lonely.session.commit()
+        assert lonely.told() == [
             ("line.create", "line:1,7", None),
             ("line.delete", "line:1,3", None),
         ]
@@ -521,6 +563,43 @@ class TestDelete:
         two, three = world.events()
         assert (two.type, two.resource, two.data["amount"]) == ("line.delete", "line:1,2", 2)
         assert three.data["amount"] == 3
+
+    @pytest.mark.parametrize("returning", [False, True])
+    @pytest.mark.parametrize("synchronize", SYNCHRONIZE)
+    def test_what_others_commit_just_before_is_told(
+        self, lonely: World, returning: bool, synchronize: Any
+    ) -> None:
+        own = lonely.Line(order_id=1, position=1, amount=1)
+        lonely.session.add(own)
+        lonely.session.commit()
+        lonely.events()
+        lonely.session.refresh(own)
+        commit_just_before(lonely, "DELETE FROM line")
+        statement = sa.delete(lonely.Line)
+        if returning:
+            statement = statement.returning(lonely.Line.amount)
+        result = lonely.session.execute(
+            statement, execution_options={"synchronize_session": synchronize}
+        )
+        if returning:
+            assert sorted(result.scalars().all()) == [1, 7]
+        else:
+            assert result.rowcount == 2
+        assert (own in lonely.session) is (synchronize is False)
+        lonely.session.commit()
+        one, nine = lonely.events()
+        assert (one.type, one.data["amount"]) == ("line.delete", 1)
+        assert (nine.type, nine.data["amount"]) == ("line.delete", 7)
+
+    def test_a_delete_in_autocommit_is_let_through(self, postgresql_url: str) -> None:
+        world = World(postgresql_url, engine={"isolation_level": "AUTOCOMMIT"})
+        world.session.add(world.Line(order_id=1, position=1, amount=1))
+        world.session.commit()
+        world.events()
+        world.session.execute(sa.delete(world.Line))
+        world.session.commit()
+        assert world.told() == [("line.delete", "line:1,1", None)]
+        world.close()
 
     def test_deleted_and_inserted_again_makes_an_update(
         self, world: World, lines: list[Any]
