@@ -7,6 +7,7 @@ blueprint.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import uuid
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,8 @@ from typing import Any, NoReturn
 
 import flask
 from werkzeug.exceptions import HTTPException, default_exceptions
+
+log = logging.getLogger(__name__)
 
 REQUEST_ID = "X-Request-Id"
 
@@ -102,6 +105,8 @@ def _answer(error: HTTPException) -> flask.Response:
         "error_code": getattr(error, "error_code", None) or _ERROR_CODES.get(code, word),
         "request_id": request_id(),
     }
+    if code >= 500:  # Flask has logged what it was; this is how to find it
+        log.error("the request %s was answered with %d", payload["request_id"], code)
     # Not with the app's JSON provider: this is our promise, whatever the app does to its own.
     answer = flask.Response(json.dumps(payload), status=code, content_type="application/json")
     for name, value in error.get_headers(flask.request.environ):

@@ -228,6 +228,7 @@ def test_an_exception_is_logged_and_tells_nothing(
         error = check(answer, 500, "internal_error")
         assert "subscription" not in answer.text and error["errors"] == {}
         assert "no such table" in caplog.text
+        assert error["request_id"] in caplog.text
 
 
 def test_an_exception_propagates_in_testing(acme: Host) -> None:

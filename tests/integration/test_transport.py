@@ -878,10 +878,11 @@ def test_closing_waits_for_what_has_started_and_cancels_the_rest(make: Make) -> 
 
 def test_closing_leaves_no_thread(make: Make) -> None:
     with Receiver(answering()) as receiver:
+        before = set(threading.enumerate())
         transport = make()
         assert post(transport, receiver.url()).status == 200
         transport.close()
-        names = [thread.name for thread in threading.enumerate()]
+        names = [thread.name for thread in set(threading.enumerate()) - before]
         assert not [name for name in names if name.startswith("resthooks-")]
 
 
