@@ -10,9 +10,10 @@ back needs no bookkeeping: the database itself holds the former state again, and
 left. For the same reason it does no harm to note a record that is not changed in the end.
 
 Not seen: raw SQL, statements on Core tables or inside a CTE, `bulk_save_objects` and its kin, what
-the database does by itself (`ON DELETE CASCADE`, triggers) to other records, and changes of another
-record that a schema shows (a contact is told when its account becomes another one, not when the
-account changes its name). `Capture.emit` is the way out.
+the database does by itself to other records (`ON DELETE CASCADE`, triggers, what `OR REPLACE`
+removes through another unique column), and changes of another record that a schema shows (a contact
+is told when its account becomes another one, not when the account changes its name). A record with
+another primary key is another record. `Capture.emit` is the way out.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from .difference import (
 )
 from .errors import CaptureError
 from .event_types import EventTypes
+from .links import Links
 from .models import Tables, owner_id
 from .notes import Notes
 from .representation import (
@@ -76,6 +78,7 @@ class Capture:
         self._event_types = event_types
         self._wake = wake
         self._record_types = RecordTypes()
+        self._links = Links(self._record_types)
 
     def track(self, model: type, resource: Resource) -> None:
         """Make events of a model's records, and of its subclasses' unless these are tracked.
@@ -171,6 +174,8 @@ class Capture:
             record_type = self._record_types.of(type(instance))
             if record_type is not None:
                 changing.setdefault(record_type, []).append(sa.inspect(instance).identity)
+        for record_type, keys in self._links.shown_by(session, notes.reader).items():
+            showing.setdefault(record_type, []).extend(keys)
         if changing or showing:
             notes.changed = True
         # In one order everywhere: looking takes locks.
