@@ -13,11 +13,11 @@ import marshmallow as ma
 from . import cli, models, settings
 from .api import Context, create_blueprint
 from .capture import Capture, Resource
+from .database import check_dialect
 from .errors import ConfigurationError
 from .event_types import EventType, EventTypes, check_word
 from .guard import Guard
 from .jobs import Plant
-from .outbox import DIALECTS
 from .settings import Settings
 from .wakeups import Wakeups
 
@@ -190,11 +190,7 @@ class RESTHooks:
     def _check_database(self, app: flask.Flask) -> None:
         if "sqlalchemy" not in app.extensions:
             return  # db.init_app comes later; a worker checks it again
-        dialect = _engine(app, self.db).dialect.name
-        if dialect not in DIALECTS:
-            raise ConfigurationError(
-                f"flask_resthooks works on {' and '.join(DIALECTS)}, not on {dialect}"
-            )
+        check_dialect(_engine(app, self.db).dialect.name)
 
     def _owner(self) -> str | None:
         owner = None if self._owner_loader is None else self._owner_loader()

@@ -2,31 +2,23 @@
 
     event row ──► `fan_out` ──► delivery rows ──► `claim` ──► (POST) ──► `settle`
 
-Works on PostgreSQL (`FOR UPDATE SKIP LOCKED`) and SQLite (`BEGIN IMMEDIATE`).
+What the two databases do differently is in `database.py`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
-import logging
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from . import event_types, formats, ids
-from .models import Tables, utcnow
-
-log = logging.getLogger(__name__)
-
-DIALECTS = ("sqlite", "postgresql")
-BUSY_TIMEOUT = 8.0
-"""Seconds that a transaction of ours waits for another one of SQLite's to end; less than what a
-lease leaves for settling (`settings.LEASE_MARGIN`)."""
+from .database import Database, among
+from .models import Tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +77,7 @@ class Outbox:
     """The event, delivery and attempt rows of one database.
 
     :param engine: of SQLite or PostgreSQL.
-    :param clock: tells the time, aware; None: the database's own clock (see `synchronise`).
+    :param clock: tells the time, aware; None: the database's own clock.
     """
 
     def __init__(
@@ -94,45 +86,20 @@ class Outbox:
         tables: Tables,
         clock: Callable[[], dt.datetime] | None = None,
     ) -> None:
-        if engine.dialect.name not in DIALECTS:
-            raise ValueError(
-                f"flask_resthooks works on {' and '.join(DIALECTS)}, not on {engine.dialect.name}"
-            )
-        self._sqlite = engine.dialect.name == "sqlite"
-        # The app may have chosen another level; a claim needs to see what others have committed.
-        self._engine = (
-            engine if self._sqlite else engine.execution_options(isolation_level="READ COMMITTED")
-        )
+        self._database = Database(engine, clock)
         self._tables = tables
-        self._clock = clock
-        self._ahead = dt.timedelta(0)
 
     def now(self) -> dt.datetime:
         """The time that due times and leases are told by."""
-        return self._clock() if self._clock is not None else utcnow() + self._ahead
-
-    def synchronise(self) -> None:
-        """Tell the time by the database: workers on several machines must agree about leases."""
-        if self._sqlite or self._clock is not None:
-            return
-        with self._engine.connect() as connection:
-            before = utcnow()
-            theirs: dt.datetime | None = connection.scalar(sa.func.clock_timestamp())
-            half = (utcnow() - before) / 2
-        if theirs is not None:
-            self._ahead = theirs - half - before
+        return self._database.now()
 
     def prepare(self) -> None:
-        """Make SQLite let readers and a writer work at the same time (write-ahead log)."""
-        if not self._sqlite:
-            return
-        with self._engine.connect() as connection:
-            _be_patient(connection)
-            try:
-                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-            except sa.exc.OperationalError as error:
-                # Needs a moment without any other connection at work. Slower without, not wrong.
-                log.info("SQLite could not switch to write-ahead logging now (%s)", error.orig)
+        """To be called once by a worker that starts: see `Database.prepare`."""
+        self._database.prepare()
+
+    def synchronise(self) -> None:
+        """To be called before each drain: see `Database.synchronise`."""
+        self._database.synchronise()
 
     def fan_out(self, limit: int, delay: float = 0.0) -> tuple[int, int]:
         """Make deliveries of up to `limit` events that have none yet.
@@ -149,10 +116,10 @@ class Outbox:
             .order_by(event.c.sequence)
             .limit(limit)
         )
-        with self._engine.connect() as connection:
+        with self._database.connect() as connection:
             if connection.execute(waiting.limit(1)).first() is None:
                 return 0, 0
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             found = connection.execute(waiting.with_for_update(skip_locked=True)).all()
             if not found:
                 return 0, 0
@@ -163,7 +130,7 @@ class Outbox:
                 execution_options={"preserve_rowcount": True},
             )
             connection.execute(
-                event.update().where(_among(event.c.sequence, sequences)).values(fanned_out_at=now)
+                event.update().where(among(event.c.sequence, sequences)).values(fanned_out_at=now)
             )
         return len(found), made.rowcount
 
@@ -201,7 +168,7 @@ class Outbox:
             )
             .join(subscription, subscription.c.id == wish.c.subscription_id)
             .where(
-                _among(event.c.sequence, sequences),
+                among(event.c.sequence, sequences),
                 subscription.c.status == "active",
                 sa.or_(subscription.c.expires_at.is_(None), subscription.c.expires_at > now),
             )
@@ -227,7 +194,7 @@ class Outbox:
     def _new_delivery_id(self, now: dt.datetime) -> sa.ColumnElement[str]:
         """`ids.new`, made by the database, once per row."""
         random: sa.ColumnElement[str]
-        if self._sqlite:
+        if self._database.sqlite:
             random = sa.func.lower(sa.func.hex(sa.func.randomblob(10)))
         else:
             # A UUID's first 8 and last 12 digits are random.
@@ -276,11 +243,11 @@ class Outbox:
             .with_for_update(of=delivery, skip_locked=True)
         )
         if full:
-            due = due.where(sa.not_(_among(delivery.c.subscription_id, full)))
-        with self._engine.connect() as connection:
+            due = due.where(sa.not_(among(delivery.c.subscription_id, full)))
+        with self._database.connect() as connection:
             if connection.execute(sa.select(delivery.c.id).where(is_due).limit(1)).first() is None:
                 return []
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             rows = _fairly(connection.execute(due).all(), limit, share)
             if not rows:
                 return []
@@ -331,7 +298,7 @@ class Outbox:
                 event.c.sequence,
                 event.c.data,
                 event.c.previous,
-            ).where(_among(event.c.id, event_ids))
+            ).where(among(event.c.id, event_ids))
         )
         return {row.id: formats.Event(*row) for row in found}
 
@@ -342,7 +309,7 @@ class Outbox:
         that it was made under.
         """
         now = self.now()
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             held = self._held([outcome.claim for outcome in outcomes], connection)
             ours = [outcome for outcome in outcomes if outcome.claim.delivery_id in held]
             self._settle_deliveries(ours, now, connection)
@@ -368,7 +335,7 @@ class Outbox:
             held.update(
                 connection.scalars(
                     sa.select(delivery.c.id)
-                    .where(_among(delivery.c.id, delivery_ids), delivery.c.lease == lease)
+                    .where(among(delivery.c.id, delivery_ids), delivery.c.lease == lease)
                     .order_by(delivery.c.id)
                     .with_for_update()
                 )
@@ -417,7 +384,7 @@ class Outbox:
         subscription = self._tables.subscription
         found = connection.scalars(
             sa.select(subscription.c.id)
-            .where(_among(subscription.c.id, reasons), subscription.c.status == "active")
+            .where(among(subscription.c.id, reasons), subscription.c.status == "active")
             .order_by(subscription.c.id)
             .with_for_update()
         ).all()
@@ -439,7 +406,7 @@ class Outbox:
         """Let go of deliveries that were claimed and not sent: they are due at once."""
         if not claims:
             return
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             held = self._held(claims, connection)
             if held:
                 connection.execute(
@@ -449,7 +416,7 @@ class Outbox:
     def next_due(self) -> dt.datetime | None:
         """When there will be something to do: a delivery falls due, or a lease of another ends."""
         event, delivery = self._tables.event, self._tables.delivery
-        with self._engine.connect() as connection:
+        with self._database.connect() as connection:
             waiting = sa.select(event.c.sequence).where(event.c.fanned_out_at.is_(None)).limit(1)
             if connection.execute(waiting).first() is not None:
                 return self.now()
@@ -463,26 +430,7 @@ class Outbox:
 
     def _of(self, delivery_ids: Collection[str]) -> sa.Update:
         delivery = self._tables.delivery
-        return delivery.update().where(_among(delivery.c.id, delivery_ids))
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        """A transaction that writes; committed at the end, rolled back by an exception."""
-        with self._engine.connect() as connection, connection.begin():
-            if self._sqlite:
-                _become_the_writer(connection)
-            yield connection
-
-
-def _among(column: sa.Column[Any], values: Collection[Any]) -> sa.ColumnElement[bool]:
-    """`column IN (values)`, for 1, 2, 4, 8… values, the last one repeated.
-
-    Databases and their drivers keep what they have prepared by the statement's text: so there are
-    few of them, and their memory does not grow with every new number of values.
-    """
-    some = list(values)
-    size = 1 << (len(some) - 1).bit_length() if some else 0
-    return column.in_(some + some[-1:] * (size - len(some)))
+        return delivery.update().where(among(delivery.c.id, delivery_ids))
 
 
 def cancel_deliveries(
@@ -502,25 +450,6 @@ def cancel_deliveries(
         )
         .values(status="cancelled", reason=reason, **_finished(now))
     )
-
-
-def _become_the_writer(connection: sa.Connection) -> None:
-    """Take SQLite's write lock before the first read: a read that turns into a write fails at
-    once, without waiting, if another has written in between."""
-    raw: Any = connection.connection.dbapi_connection
-    if raw.in_transaction:  # the app has its engines begin by themselves
-        raw.rollback()
-    _be_patient(connection)
-    if raw.in_transaction:  # PEP 249's way (`autocommit=False`): there always is a transaction
-        raw.execute("DELETE FROM resthooks_delivery WHERE 0")
-    else:
-        raw.execute("BEGIN IMMEDIATE")
-
-
-def _be_patient(connection: sa.Connection) -> None:
-    """Wait for others' locks, longer than the app may have asked its connections to."""
-    raw: Any = connection.connection.dbapi_connection
-    raw.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT * 1000:.0f}")
 
 
 def _finished(now: dt.datetime) -> dict[str, Any]:

@@ -19,7 +19,6 @@ import socket
 import ssl
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, cast
@@ -35,6 +34,7 @@ from urllib3.util.ssl_ import create_urllib3_context
 from ..errors import AddressRefused
 from ..guard import Guard, Target
 from . import KEPT_HEADERS, Answer, Error, Request, http1
+from .idle import IdleConnections
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,9 @@ class RequestsTransport:
         self._tls_lock = threading.Lock()
         self._tls: ssl.SSLContext | None = None
         self._lookups = threading.BoundedSemaphore(4 * concurrency)
-        self.idle = _IdleConnections(limit=max(2 * concurrency, 64))
+        self.idle: IdleConnections[_Connection | _TLSConnection] = IdleConnections(
+            limit=max(2 * concurrency, 64)
+        )
         self.watchdog = _Watchdog(self.idle)
         self._executor = ThreadPoolExecutor(concurrency, thread_name_prefix="resthooks-transport")
 
@@ -431,77 +433,6 @@ class _TLSConnection(_GuardedConnection, urllib3.connection.HTTPSConnection):
     sock: Any
 
 
-class _IdleConnections:
-    """Connections that wait for the next POST, by scheme, host and port; the newest goes first.
-
-    The bound is on all of them together: with many receivers it is the number of descriptors, not
-    the number per host, that runs out.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._lock = threading.Lock()
-        self._closed = False
-        self._by_key: dict[tuple[str, str, int], list[_Connection | _TLSConnection]] = {}
-        self._since: OrderedDict[
-            _Connection | _TLSConnection, tuple[float, tuple[str, str, int]]
-        ] = OrderedDict()
-
-    def take(self, key: tuple[str, str, int]) -> _Connection | _TLSConnection | None:
-        while True:
-            with self._lock:
-                stack = self._by_key.get(key)
-                if not stack:
-                    return None
-                connection = stack.pop()
-                if not stack:
-                    del self._by_key[key]
-                del self._since[connection]
-            if connection.is_connected:
-                return connection
-            connection.close()
-
-    def give(self, key: tuple[str, str, int], connection: _Connection | _TLSConnection) -> None:
-        surplus: _Connection | _TLSConnection | None = None
-        with self._lock:
-            if self._closed:
-                surplus = connection
-            else:
-                self._by_key.setdefault(key, []).append(connection)
-                self._since[connection] = (time.monotonic(), key)
-                if len(self._since) > self._limit:
-                    surplus = self._drop_oldest()
-        if surplus is not None:
-            surplus.close()
-
-    def close_older_than(self, instant: float) -> None:
-        """Close what has idled since before that instant."""
-        while True:
-            with self._lock:
-                since, _ = next(iter(self._since.values()), (instant, None))
-                if since >= instant:
-                    return
-                connection = self._drop_oldest()
-            connection.close()
-
-    def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            connections = list(self._since)
-            self._since.clear()
-            self._by_key.clear()
-        for connection in connections:
-            connection.close()
-
-    def _drop_oldest(self) -> _Connection | _TLSConnection:
-        connection, (_, key) = self._since.popitem(last=False)
-        stack = self._by_key[key]
-        stack.remove(connection)
-        if not stack:
-            del self._by_key[key]
-        return connection
-
-
 class _Watchdog:
     """Ends attempts whose time is over, whatever their thread is blocked in.
 
@@ -510,7 +441,7 @@ class _Watchdog:
     in the handshake, while sending and while reading.
     """
 
-    def __init__(self, idle: _IdleConnections) -> None:
+    def __init__(self, idle: IdleConnections[Any]) -> None:
         self._idle = idle
         self._lock = threading.Lock()
         self._attempts: set[_Attempt] = set()

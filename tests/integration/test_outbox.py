@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from world import START, World
 
 from flask_resthooks import ids, models, signing
+from flask_resthooks.errors import ConfigurationError
 from flask_resthooks.outbox import Outbox
 
 
@@ -275,7 +276,7 @@ def test_workers_tell_the_time_by_the_database(
 ) -> None:
     world = World(postgresql_url)
     fast = models.utcnow() + dt.timedelta(hours=1)
-    monkeypatch.setattr("flask_resthooks.outbox.utcnow", lambda: fast)
+    monkeypatch.setattr("flask_resthooks.database.utcnow", lambda: fast)
     worker = Outbox(world.engine, world.tables)
     assert worker.now() == fast
     worker.synchronise()
@@ -360,5 +361,5 @@ def test_a_database_that_cannot_work_is_named() -> None:
     class Engine:
         dialect = Dialect()
 
-    with pytest.raises(ValueError, match="sqlite and postgresql, not on mysql"):
+    with pytest.raises(ConfigurationError, match="sqlite and postgresql, not on mysql"):
         Outbox(Engine(), models.define(sa.MetaData()))  # type: ignore[arg-type]
