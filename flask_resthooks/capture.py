@@ -174,8 +174,9 @@ class Capture:
             record_type = self._record_types.of(type(instance))
             if record_type is not None:
                 changing.setdefault(record_type, []).append(sa.inspect(instance).identity)
-        for record_type, keys in self._links.shown_by(session, notes.reader).items():
-            showing.setdefault(record_type, []).extend(keys)
+        if changes := self._links.changes(session):
+            for record_type, keys in changes.shown_by(notes.reader):
+                showing.setdefault(record_type, []).extend(keys)
         if changing or showing:
             notes.changed = True
         # In one order everywhere: looking takes locks.

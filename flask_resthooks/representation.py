@@ -296,6 +296,15 @@ class RecordTypes:
         self._types.clear()
         self._families.clear()
 
+    def tracked(self) -> list[RecordType]:
+        """Of all tracked classes and their subclasses."""
+        below = {
+            mapper.class_: self.of(mapper.class_)
+            for model in self._resources
+            for mapper in orm.class_mapper(model).self_and_descendants
+        }
+        return [record_type for record_type in below.values() if record_type is not None]
+
     def of(self, class_: type) -> RecordType | None:
         """None if the class is not tracked."""
         try:

@@ -18,6 +18,15 @@ from flask_resthooks.errors import CaptureError, ConfigurationError, UnknownEven
 from flask_resthooks.event_types import EventType
 
 
+class NameSchema(ma.Schema):
+    name = ma.fields.String()
+
+
+class BoxSchema(ma.Schema):
+    id = ma.fields.Integer()
+    items = ma.fields.Pluck(NameSchema, "name", many=True)
+
+
 @pytest.fixture
 def world(database_url: str) -> Iterator[World]:
     world = World(database_url)
@@ -332,6 +341,64 @@ class TestRelationships:
         contact.tags.clear()
         world.session.commit()
         assert world.told() == []
+
+    @pytest.mark.parametrize("loaded", [False, True])
+    def test_a_tag_that_is_deleted_is_lost_by_all_that_show_it(
+        self, world: World, loaded: bool
+    ) -> None:
+        tag = world.Tag(name="vip")
+        world.contact(tags=[tag])
+        world.contact(tags=[world.Tag(name="new"), tag])
+        world.contact(tags=[world.Tag(name="other")])
+        world.session.expunge_all()
+        tag = world.session.get(world.Tag, 1)
+        assert not loaded or len(tag.contacts) == 2
+        world.session.delete(tag)
+        world.session.commit()
+        lost = [(told[0], told[1], sorted(told[2]["tags"])) for told in world.told()]
+        assert lost == [
+            ("contact.update", "contact:1", ["vip"]),
+            ("contact.update", "contact:2", ["new", "vip"]),
+        ]
+
+    def test_a_foreign_key_set_by_hand_is_told_of_both_who_lose_and_who_get(
+        self, world: World
+    ) -> None:
+        world.track(world.Box, "box", BoxSchema(), lambda box: 1)
+        world.session.add_all([world.Box(id=1), world.Box(id=2)])
+        world.session.commit()
+        world.events()
+        item = world.Item(name="a", box_id=1)
+        world.session.add(item)
+        world.session.commit()
+        assert world.told() == [
+            ("box.update", "box:1", {"items": []}),
+            ("item.create", "item:1", None),
+        ]
+        item.box_id = 2
+        world.session.commit()
+        assert world.told() == [
+            ("box.update", "box:1", {"items": ["a"]}),
+            ("box.update", "box:2", {"items": []}),
+        ]
+        world.session.delete(item)
+        world.session.commit()
+        assert world.told() == [
+            ("box.update", "box:2", {"items": ["a"]}),
+            ("item.delete", "item:1", None),
+        ]
+
+    def test_who_does_not_show_a_record_is_not_asked_for(self, world: World) -> None:
+        class OnlyName(ma.Schema):
+            full_name = ma.fields.String(attribute="name")
+
+        world.retrack(world.Contact, schema=OnlyName())
+        world.session.add(world.Tag(name="vip"))
+        world.session.commit()
+        tag = world.session.get(world.Tag, 1)
+        world.session.delete(tag)
+        assert not any("tag_1" in text for text in count_statements(world, world.session.flush))
+        world.session.rollback()
 
     def test_an_orphan_that_only_the_flush_finds_is_told(self, world: World) -> None:
         box = world.Box(items=[world.Item(name="a"), world.Item(name="b")])

@@ -84,6 +84,16 @@ class Machine(RuleBasedStateMachine):
             contact.tags = [self.session.get(self.world.Tag, tag) for tag in sorted(tags)]
             self.now[key]["tags"] = set(tags)
 
+    @rule(tag=st.integers(1, 2))
+    def lose_a_tag(self, tag: int) -> None:
+        """A tag is deleted, and another one of that name and number is made."""
+        self.session.flush()
+        self.session.delete(self.session.get(self.world.Tag, tag))
+        self.session.flush()
+        self.session.add(self.world.Tag(id=tag, name=str(tag)))
+        for record in self.now.values():
+            record["tags"].discard(tag)
+
     @rule(key=KEYS)
     def delete(self, key: int) -> None:
         if contact := self.get(key):
