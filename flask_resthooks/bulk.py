@@ -84,7 +84,8 @@ class savepoint:
     """
 
     def __init__(self, record_type: RecordType, reader: Reader) -> None:
-        self._execute = reader.connection_for(record_type.mapper).exec_driver_sql
+        # The host's own must be there before it: releasing this one takes all later ones with it.
+        self._execute = reader.enlist(record_type.mapper).exec_driver_sql
 
     def __enter__(self) -> savepoint:
         self._execute("SAVEPOINT resthooks_bulk")

@@ -157,11 +157,13 @@ class Reader(orm.Session):
         """The host's connection for writing that mapper's records: its transaction is on that."""
         connection = self._connections.get(mapper)
         if connection is None:
-            write = mapper.primary_key[0].table.update()
-            connection = self._connections[mapper] = self._host.connection(
-                bind_arguments={"mapper": mapper, "clause": write}
-            )
+            connection = self._connections[mapper] = self.enlist(mapper)
         return connection
+
+    def enlist(self, mapper: orm.Mapper[Any]) -> sa.Connection:
+        """The same, with the host's savepoints: it makes them when it is asked for a connection."""
+        write = mapper.primary_key[0].table.update()
+        return self._host.connection(bind_arguments={"mapper": mapper, "clause": write})
 
 
 class RecordType:

@@ -591,6 +591,16 @@ class TestDelete:
         assert (one.type, one.data["amount"]) == ("line.delete", 1)
         assert (nine.type, nine.data["amount"]) == ("line.delete", 7)
 
+    def test_a_savepoint_of_the_hosts_outlives_the_statement(
+        self, world: World, lines: list[Any]
+    ) -> None:
+        world.session.execute(sa.delete(world.Line).where(world.Line.position == 1))
+        savepoint = world.session.begin_nested()
+        world.session.execute(sa.delete(world.Line))
+        savepoint.rollback()
+        world.session.commit()
+        assert world.told() == [("line.delete", "line:1,1", None)]
+
     def test_a_delete_in_autocommit_is_let_through(self, postgresql_url: str) -> None:
         world = World(postgresql_url, engine={"isolation_level": "AUTOCOMMIT"})
         world.session.add(world.Line(order_id=1, position=1, amount=1))
