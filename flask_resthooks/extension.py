@@ -108,10 +108,17 @@ class RESTHooks:
         )
 
         def track(model: Model) -> Model:
-            for verb in verbs:
-                text = f"{description or f'A {name}'} {_HAPPENED[verb]}."
-                self.event_types.add(EventType(f"{name}.{verb}", tracked.schema, text))
+            what = description or f"A {name}"
+            made = [
+                EventType(f"{name}.{verb}", tracked.schema, f"{what} {_HAPPENED[verb]}.")
+                for verb in verbs
+            ]
+            taken = [event_type.name for event_type in made if event_type.name in self.event_types]
+            if taken:
+                raise ConfigurationError(f"registered already: {', '.join(map(repr, taken))}")
             self._capture.track(model, tracked)
+            for event_type in made:
+                self.event_types.add(event_type)
             return model
 
         return track

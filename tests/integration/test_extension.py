@@ -319,3 +319,19 @@ def test_an_owner_id_that_is_too_long_is_named_before_the_commit(make_app: MakeA
         with pytest.raises(RESTHooksError, match="300 characters"):
             hooks.emit("thing.done", {}, owner="x" * 300)
         db.session.rollback()
+
+
+def test_a_second_resource_of_a_model_or_name_is_refused_as_a_whole() -> None:
+    db = SQLAlchemy()
+    hooks = RESTHooks(db)
+    Thing = thing(db, hooks, verbs=("create",))
+    with pytest.raises(ConfigurationError, match="thing"):
+        hooks.resource("other", schema=ThingSchema, owner="owner")(Thing)
+
+    class Other(db.Model):  # type: ignore[name-defined, misc]
+        id = db.Column(db.Integer, primary_key=True)
+
+    with pytest.raises(ConfigurationError, match=r"registered already: 'thing.create'"):
+        hooks.resource("thing", schema=ThingSchema, owner="owner")(Other)
+    hooks.resource("other", schema=ThingSchema, owner="owner", verbs=("delete",))(Other)
+    assert list(hooks.event_types) == ["thing.create", "other.delete"]
