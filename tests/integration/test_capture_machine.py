@@ -97,9 +97,12 @@ class Machine(RuleBasedStateMachine):
     @rule(key=KEYS)
     def delete(self, key: int) -> None:
         if contact := self.get(key):
+            if self.now[key]["tags"]:
+                # SQLAlchemy writes tags that were given in the same flush, and leaves them there.
+                self.session.flush()
             self.session.delete(contact)
             if self.now[key]["tags"]:
-                # SQLAlchemy leaves the tags where they are if the key is added in the same flush.
+                # It does the same if the key is added again in the same flush.
                 self.session.flush()
             del self.now[key]
 
