@@ -127,18 +127,26 @@ class Drain:
         fan_out = self._fan_out
         events, deliveries = self._outbox.fan_out(fan_out, self._settings.retry_schedule[0])
         if deliveries > FAN_OUT_DELIVERIES:
-            self._fan_out = max(1, fan_out * FAN_OUT_DELIVERIES // deliveries)
+            self._fan_out = max(1, events * FAN_OUT_DELIVERIES // deliveries)
         else:
             self._fan_out = min(2 * fan_out, FAN_OUT[1])
         claimed_at = time.monotonic()
-        full = [id_ for id_ in self._of_subscription if self._share(id_) <= 0]
-        claims = self._outbox.claim(room, self._settings.lease, share=self._share, full=full)
-        self._send(claims, claimed_at + self._settings.lease - self._settings.start_margin)
+        claims = self._claim(room, claimed_at)
+        if claims and 2 * len(claims) < room:
+            # Those who have their share now may have stood before others.
+            claims += self._claim(room - len(claims), claimed_at)
         # More may be due of those that have their share: there is room once one has come back.
         self._held_back = any(self._share(id_) <= 0 for id_ in self._of_subscription)
         if events < fan_out and 2 * len(claims) < room:
             now = time.monotonic()
             self._look_at = now + max(LOOK_PAUSE, 4 * (now - start))
+
+    def _claim(self, room: int, claimed_at: float) -> list[Claim]:
+        lease = self._settings.lease
+        full = [id_ for id_ in self._of_subscription if self._share(id_) <= 0]
+        claims = self._outbox.claim(room, lease, share=self._share, full=full)
+        self._send(claims, claimed_at + lease - self._settings.start_margin)
+        return claims
 
     def _share(self, subscription_id: str) -> int:
         """How many more deliveries of a subscription may be claimed.

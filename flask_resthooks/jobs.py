@@ -27,7 +27,7 @@ from . import signals, transport
 from .drain import Drain
 from .errors import ConfigurationError
 from .guard import Guard
-from .models import Tables
+from .models import Tables, utcnow
 from .outbox import Outbox, Outcome, Settled
 from .settings import Settings
 from .wakeups import TIME_SLICE, Wakeups
@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 
 EARLY = 1.0
 """Seconds by which a wake-up comes before what it is for: the drain waits for the exact time."""
+
+LISTENERS = 20.0
+"""Seconds that a drain waits at its end for those who listen to signals."""
 
 DATABASE_PAUSE = 5.0
 """Seconds until the next drain after one that the database has failed."""
@@ -70,12 +73,12 @@ class Plant:
 class Runner:
     """Runs drains of one app in this process, one after the other.
 
-    :param stop: set when the worker is asked to stop.
+    :param stop: set when the worker is asked to stop; None if the job has to ask.
     """
 
     def __init__(self, plant: Plant, stop: threading.Event | None = None) -> None:
         self._plant = plant
-        self._stop = stop or threading.Event()
+        self._stop = stop
         self._pid = os.getpid()
         # Set while no drain is running.
         self.idle = threading.Event()
@@ -130,7 +133,7 @@ class Runner:
                 self._outbox,
                 self._transport,
                 self._plant.settings,
-                stopping=_either(self._stop.is_set, _now_and_then(asked_to_stop)),
+                stopping=self._stop.is_set if self._stop else _now_and_then(asked_to_stop),
                 settled=settled,
             )
             due = drain.run(TIME_SLICE)
@@ -144,18 +147,19 @@ class Runner:
                 log.info("drained in %.1f s: %s", time.monotonic() - start, counts)
             for what, count in trouble.most_common(MOST_TROUBLE):
                 log.warning("%d attempts: %s", count, what)
-            futures.wait(told)
-        if due is None:
-            return
-        early = due - dt.timedelta(seconds=EARLY)
-        if early <= self._outbox.now():
-            _in_redis(wakeups.ask)
-        else:
-            _in_redis(lambda: wakeups.at(early))
+        if due is not None:
+            pause = (due - self._outbox.now()).total_seconds() - EARLY
+            if pause <= 0:
+                _in_redis(wakeups.ask)
+            else:  # by this machine's clock, which RQ's scheduler goes by
+                moment = utcnow() + dt.timedelta(seconds=pause)
+                _in_redis(lambda: wakeups.at(moment))
+        futures.wait(told, LISTENERS)
 
-    def next_due(self) -> dt.datetime | None:
-        """When there will be something to do; None if nothing is waiting."""
-        return self._outbox.next_due()
+    def due_in(self) -> float | None:
+        """Seconds until there will be something to do; None if nothing is waiting."""
+        due = self._outbox.next_due()
+        return None if due is None else (due - self._outbox.now()).total_seconds()
 
     def close(self) -> None:
         """Let go of connections and threads."""
@@ -214,7 +218,7 @@ def run_for(plant: Plant, stop: threading.Event | None = None) -> Runner:
 def drain(queue: str) -> None:
     """The RQ job: one drain of the app that uses this queue."""
     plant = _plants.get(queue) or _load(queue)
-    run_for(plant).run(_asked_to_stop)
+    run_for(plant).run(_asker(plant))
 
 
 def _load(queue: str) -> Plant:
@@ -239,40 +243,32 @@ def _trouble(outcome: Outcome) -> str:
     return f"{outcome.claim.subscription_id} at {host}: {_WORDS[outcome.status]}: {why}"
 
 
-def _asked_to_stop() -> bool:
-    """Whether the worker of this job shuts down. A forked one gets no signal: Redis knows."""
+def _asker(plant: Plant) -> Callable[[], bool]:
+    """Asks whether the worker of this job shuts down. A forked one gets no signal: Redis knows."""
     job = rq.get_current_job()
-    if job is None or not job.worker_name:
-        return False
-    key = f"rq:worker:{job.worker_name}"
-    try:
-        return job.connection.hget(key, "shutdown_requested_date") is not None
-    except redis.RedisError:
-        return False
+    key = f"rq:worker:{job.worker_name}" if job is not None else ""
+
+    def ask() -> bool:
+        try:
+            # Not on RQ's connection, which would wait for minutes.
+            return plant.wakeups.client.hget(key, "shutdown_requested_date") is not None
+        except redis.RedisError:
+            return False
+
+    return ask
 
 
 def _now_and_then(ask: Callable[[], bool]) -> Callable[[], bool]:
-    last_time = time.monotonic()
+    last_time, said = time.monotonic(), False
 
     def asked() -> bool:
-        nonlocal last_time
-        if time.monotonic() - last_time < ASK_PAUSE:
-            return False
-        last_time = time.monotonic()
-        return ask()
-
-    return asked
-
-
-def _either(one: Callable[[], bool], other: Callable[[], bool]) -> Callable[[], bool]:
-    said = False
-
-    def either() -> bool:
-        nonlocal said
-        said = said or one() or other()
+        nonlocal last_time, said
+        if not said and time.monotonic() - last_time >= ASK_PAUSE:
+            said = ask()
+            last_time = time.monotonic()
         return said
 
-    return either
+    return asked
 
 
 def _in_redis(act: Callable[[], None]) -> None:

@@ -105,13 +105,19 @@ class Wakeups:
         try:
             # In a thread: no timeout of the client's covers everything (the resolver, a Redis
             # whose every answer is just in time).
-            self._threads().submit(self.ask).result(WAKE_LIMIT)
+            try:
+                asking = self._threads().submit(self.ask)
+            except RuntimeError:  # no threads any more: the interpreter ends
+                self.ask()
+            else:
+                asking.result(WAKE_LIMIT)
         except futures.TimeoutError:
             self._failed(f"it did not answer within {WAKE_LIMIT:g} seconds")
         except Exception as error:  # whatever it is, the commit has succeeded
             self._failed(str(error))
         else:
             self._failing = False
+            self._left_alone_until = 0.0
 
     def _threads(self) -> futures.ThreadPoolExecutor:
         if self._executor is None or self._executor_pid != os.getpid():
@@ -165,7 +171,11 @@ class Wakeups:
         log.warning(
             "no wake-up could be sent to Redis (%s); nothing is lost, hooks go out later", error
         )
-        threading.Thread(target=self._make_good, name="resthooks-wake-up", daemon=True).start()
+        thread = threading.Thread(target=self._make_good, name="resthooks-wake-up", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            self._failing = False  # the next failure tries again
 
     def _make_good(self) -> None:
         """Ask again until Redis is back."""

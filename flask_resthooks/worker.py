@@ -24,7 +24,6 @@ from rq.utils import now as rq_now
 from rq.worker import SimpleWorker, WorkerStatus
 
 from .jobs import EARLY, Plant, Runner, run_for
-from .models import utcnow
 from .settings import shown
 from .wakeups import connect
 
@@ -75,7 +74,8 @@ def work(plant: Plant, *, burst: bool = False) -> None:
     try:
         if burst:
             runner.run()
-            _work_once(plant, stop, burst=True)
+            if not stop.is_set():
+                _work_once(plant, stop, burst=True)
         else:
             clock = threading.Thread(
                 target=_keep_time, args=(plant, runner, stop), name="resthooks-time", daemon=True
@@ -133,8 +133,8 @@ def _keep_time(plant: Plant, runner: Runner, stop: threading.Event) -> None:
                 wakeups.ask()
                 swept_at = now
             elif runner.idle.is_set():
-                due = runner.next_due()
-                if due is not None and (due - utcnow()).total_seconds() <= EARLY:
+                pause = runner.due_in()
+                if pause is not None and pause <= EARLY:
                     wakeups.ask()
             if scheduler is None:
                 connection = connect(plant.settings.redis_url, socket_timeout=REDIS_TIMEOUT)
