@@ -103,9 +103,6 @@ class Wakeups:
         if time.monotonic() < self._left_alone_until and self._pid == os.getpid():
             return
         try:
-            # The usual case: one command on a connection that is open.
-            if self._client is not None and self._pid == os.getpid() and self._pending():
-                return
             # In a thread: no timeout of the client's covers everything (the resolver, a Redis
             # whose every answer is just in time).
             try:
@@ -134,15 +131,12 @@ class Wakeups:
         The mark of a pending one is taken away by the drain when it begins, and runs out by
         itself in case that drain was lost. Mark and job are set together or not at all.
         """
-        if self._pending():
+        if self.client.exists(self._pending_key):
             return
         with self.client.pipeline() as together:
             self._queue.enqueue(JOB, self._queue_name, pipeline=together, **self._job)
             together.set(self._pending_key, 1, ex=max(int(self._sweep_interval), 1))
             together.execute()
-
-    def _pending(self) -> bool:
-        return bool(self.client.exists(self._pending_key))
 
     def begun(self) -> None:
         """A drain has begun: whatever is committed from now on needs another one."""
