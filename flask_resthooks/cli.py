@@ -51,8 +51,7 @@ def sweep() -> None:
     """
     plant: Plant = current_app.extensions["resthooks"].plant
     try:
-        plant.wakeups.begun()
-        plant.wakeups.ask()
+        plant.wakeups.insist()
     except (redis.RedisError, ConfigurationError) as error:
         raise click.ClickException(f"{shown(plant.settings.redis_url)}: {error}") from error
 

@@ -25,7 +25,7 @@ from . import formats, retry, signing
 from ._version import __version__
 from .outbox import Claim, Outbox, Outcome, Settled
 from .settings import Settings
-from .transport import Answer, Request, Transport
+from .transport import MAX_DETAIL, Answer, Request, Transport
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +54,6 @@ LOOK_PAUSE = 0.1
 
 PATIENCE = 20.0
 """Seconds for which a drain tries to write down what was sent, while the lease lasts."""
-
-MAX_DETAIL = 500
-"""Characters of an error's detail that are kept."""
 
 LINGER = 2.0
 """A drain waits for what falls due within so many seconds; RQ's scheduler is not as exact."""

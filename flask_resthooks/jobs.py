@@ -49,7 +49,6 @@ DATABASE_PAUSE = 5.0
 ASK_PAUSE = 1.0
 """Seconds between two looks whether a forking worker was asked to stop."""
 
-
 MOST_TROUBLE = 10
 """Kinds of failure that are logged after a drain, the most frequent ones."""
 
@@ -138,7 +137,7 @@ class Runner:
             )
             due = drain.run(TIME_SLICE)
         except sa.exc.DBAPIError:
-            soon = dt.datetime.now(dt.timezone.utc) + dt.timedelta(seconds=DATABASE_PAUSE)
+            soon = utcnow() + dt.timedelta(seconds=DATABASE_PAUSE)
             _in_redis(lambda: wakeups.at(soon))
             raise
         finally:

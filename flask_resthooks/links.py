@@ -22,7 +22,9 @@ from .representation import (
     Reader,
     RecordType,
     RecordTypes,
+    among_keys,
     chunks,
+    given_keys,
 )
 
 
@@ -38,7 +40,7 @@ class Link:
         self._showing = (
             sa.select(*[getattr(own, name) for name in record_type.key_names])
             .join(getattr(own, shown.key).of_type(other))
-            .where(_among([getattr(other, key) for key in keys]))
+            .where(among_keys([getattr(other, key) for key in keys]))
             .distinct()
         )
         # The attributes of the other record that say who shows it.
@@ -49,7 +51,7 @@ class Link:
             self.references = [self.target.get_property_by_column(far).key for _, far in pairs]
             self._referred_to = sa.select(
                 *[getattr(own, name) for name in record_type.key_names]
-            ).where(_among([getattr(own, name) for name in near]))
+            ).where(among_keys([getattr(own, name) for name in near]))
 
     def showing(self, reader: Reader, keys: Iterable[PrimaryKey]) -> Iterator[PrimaryKey]:
         """Who shows one of these records."""
@@ -147,16 +149,9 @@ def _note_references(
         coming.setdefault(link, set()).add(found)
 
 
-def _among(columns: list[Any]) -> sa.ColumnElement[bool]:
-    several: Any = sa.bindparam("keys", expanding=True)
-    first, *rest = columns
-    return sa.tuple_(first, *rest).in_(several) if rest else first.in_(several)
-
-
 def _find(
     reader: Reader, statement: sa.Select[Any], keys: Iterable[PrimaryKey]
 ) -> Iterator[PrimaryKey]:
     for chunk in chunks(keys, READ_CHUNK):
-        given = [key[0] for key in chunk] if len(chunk[0]) == 1 else chunk
-        for row in reader.execute(statement, {"keys": given}):
+        for row in reader.execute(statement, given_keys(chunk)):
             yield tuple(row)

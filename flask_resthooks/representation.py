@@ -10,7 +10,7 @@ included. The host's session is left as it was: nothing is refreshed, expired or
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -191,11 +191,7 @@ class RecordType:
         self._shows_key = resource is not None and set(self.key_names) <= {
             field.attribute or name for name, field in resource.schema.dump_fields.items()
         }
-        first, *rest = self.key_attributes
-        several: Any = sa.bindparam("keys", expanding=True)
-        self._several = self._selects(
-            sa.tuple_(first, *rest).in_(several) if rest else first.in_(several)
-        )
+        self._several = self._selects(among_keys(self.key_attributes))
         # Much cheaper for SQLAlchemy than a list of one.
         self._one = self._selects(
             sa.and_(*[key == sa.bindparam(f"key_{n}") for n, key in enumerate(self.key_attributes)])
@@ -245,8 +241,7 @@ class RecordType:
                 parameters = {f"key_{n}": value for n, value in enumerate(chunk[0])}
             else:
                 statement = self._several[lock]
-                simple = len(self.key_attributes) == 1
-                parameters = {"keys": [key[0] for key in chunk] if simple else chunk}
+                parameters = given_keys(chunk)
             yield from reader.scalars(statement, parameters).unique()
             reader.expunge_all()
 
@@ -263,6 +258,18 @@ class RecordType:
         except TypeError:
             # Given by a bulk statement, in several types: the unit of work would refuse them.
             return sorted(keys, key=repr)
+
+
+def among_keys(columns: Sequence[Any]) -> sa.ColumnElement[bool]:
+    """Whether these columns are one of several keys; see `given_keys`."""
+    several: Any = sa.bindparam("keys", expanding=True)
+    first, *rest = columns
+    return sa.tuple_(first, *rest).in_(several) if rest else first.in_(several)
+
+
+def given_keys(keys: Sequence[PrimaryKey]) -> dict[str, Any]:
+    """The parameters of a statement with `among_keys`, for some keys (not none)."""
+    return {"keys": [key[0] for key in keys] if len(keys[0]) == 1 else keys}
 
 
 def _in_pythons_order(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:

@@ -138,6 +138,11 @@ class Wakeups:
             together.set(self._pending_key, 1, ex=max(int(self._sweep_interval), 1))
             together.execute()
 
+    def insist(self) -> None:
+        """Ask for a drain even if one seems to be pending: its job may be lost."""
+        self.begun()
+        self.ask()
+
     def begun(self) -> None:
         """A drain has begun: whatever is committed from now on needs another one."""
         self.client.delete(self._pending_key)

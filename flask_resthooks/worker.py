@@ -129,8 +129,7 @@ def _keep_time(plant: Plant, runner: Runner, stop: threading.Event) -> None:
         try:
             now = time.monotonic()
             if now - swept_at >= plant.settings.sweep_interval:
-                wakeups.begun()  # its job may be lost
-                wakeups.ask()
+                wakeups.insist()
                 swept_at = now
             elif runner.idle.is_set():
                 pause = runner.due_in()

@@ -43,6 +43,9 @@ ERRORS: tuple[str, ...] = get_args(Error)
 KEPT_HEADERS = frozenset({"retry-after", "content-type", "location", "x-hook-secret"})
 """The headers of the receiver's answer that an `Answer` keeps."""
 
+MAX_DETAIL = 500
+"""Characters of an answer's detail: some of them may be the receiver's."""
+
 TRANSPORTS = {"requests": "flask_resthooks.transport.requests:RequestsTransport"}
 """Names for the setting `RESTHOOKS_TRANSPORT`, and where each one is found."""
 

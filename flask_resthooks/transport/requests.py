@@ -33,7 +33,7 @@ from urllib3.util.ssl_ import create_urllib3_context
 
 from ..errors import AddressRefused
 from ..guard import Guard, Target
-from . import KEPT_HEADERS, Answer, Error, Request, http1
+from . import KEPT_HEADERS, MAX_DETAIL, Answer, Error, Request, http1
 from .idle import IdleConnections
 
 log = logging.getLogger(__name__)
@@ -43,9 +43,6 @@ WATCH_INTERVAL = 0.1
 
 IDLE_LIMIT = 30.0
 """Seconds after which a connection that nobody used is closed."""
-
-MAX_DETAIL = 500
-"""Characters of what is told of a failure: some of them are the receiver's."""
 
 # Headers that belong to the connection; a caller's are ignored.
 _OWN_HEADERS = frozenset(
