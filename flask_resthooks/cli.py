@@ -7,11 +7,17 @@ import logging
 
 import click
 import redis
+import sqlalchemy as sa
 from flask import current_app
 from flask.cli import AppGroup
 
+from .api.fields import parse_rfc3339
+from .database import Database
 from .errors import ConfigurationError
 from .jobs import Plant
+from .models import utcnow
+from .outbox.recovery import begin_recovery, going_on
+from .sealing import reseal_all
 from .settings import shown
 from .worker import work
 
@@ -56,8 +62,77 @@ def sweep() -> None:
         raise click.ClickException(f"{shown(plant.settings.redis_url)}: {error}") from error
 
 
+@commands.command("subscriptions")
+@click.option("--owner", help="Of this owner only.")
+@click.option("--status", help="In this status only, such as disabled.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True)
+def subscriptions(owner: str | None, status: str | None, limit: int) -> None:
+    """List subscriptions, newest first: id, owner, status, events, URL, and why it was disabled."""
+    plant: Plant = current_app.extensions["resthooks"].plant
+    table = plant.tables.subscription
+    rows = sa.select(table).order_by(table.c.id.desc()).limit(limit)
+    if owner is not None:
+        rows = rows.where(table.c.owner == owner)
+    if status is not None:
+        rows = rows.where(table.c.status == status)
+    with plant.engine().connect() as connection:
+        for row in connection.execute(rows).mappings():
+            facts = [row[name] for name in ("id", "owner", "status")]
+            facts += [",".join(row["events"]), row["target_url"], row["disabled_reason"] or ""]
+            click.echo("\t".join(map(_plain, facts)).rstrip())
+
+
+@commands.command("recover")
+@click.argument("subscription_id")
+@click.option("--since", required=True, help="A time of RFC 3339, such as 2026-01-15T00:00:00Z.")
+def recover(subscription_id: str, since: str) -> None:
+    """Have everything sent that a subscription has missed since a time.
+
+    Workers do it in the background, as after POST /subscriptions/<id>/recover.
+    """
+    plant: Plant = current_app.extensions["resthooks"].plant
+    moment = parse_rfc3339(since)
+    if moment is None:
+        raise click.BadParameter("it is no time of RFC 3339", param_hint="--since")
+    table = plant.tables.subscription
+    with plant.engine().begin() as connection:
+        mine = sa.select(table).where(table.c.id == subscription_id)
+        row = connection.execute(mine).mappings().first()
+        if row is None:
+            raise click.ClickException(f"there is no subscription {subscription_id}")
+        if row["status"] != "active":
+            raise click.ClickException(f"it is {row['status']}; nothing is sent to it")
+        other = going_on(plant.tables, connection, subscription_id)
+        if other is not None:
+            raise click.ClickException(f"the recovery {other} is still going on")
+        made = begin_recovery(plant.tables, connection, dict(row), moment, utcnow())
+    plant.wakeups.wake()
+    click.echo(made["id"])
+
+
+@commands.command("re-encrypt")
+def re_encrypt() -> None:
+    """Seal all secrets in the database with the first of RESTHOOKS_ENCRYPTION_KEYS.
+
+    To be run when keys were set for the first time, and after a new one was put before the others.
+    """
+    plant: Plant = current_app.extensions["resthooks"].plant
+    if not plant.vault.key_marks:
+        raise click.ClickException("RESTHOOKS_ENCRYPTION_KEYS is empty: there is nothing to do")
+    try:
+        changed = reseal_all(Database(plant.engine()), plant.tables, plant.vault)
+    except ConfigurationError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{changed} subscriptions were sealed anew")
+
+
 @commands.command("event-types")
 def event_types() -> None:
     """List the event types of the app."""
     for event_type in current_app.extensions["resthooks"].event_types.values():
         click.echo(f"{event_type.name}\t{event_type.description}".rstrip())
+
+
+def _plain(text: str) -> str:
+    """What a customer wrote, fit for a terminal: a line's end would forge a row."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in str(text))

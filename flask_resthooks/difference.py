@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from . import formats, ids
 from .errors import CaptureError
-from .models import utcnow
+from .models import EVENT, utcnow
 from .representation import RecordType, Representation, represent
 
 
@@ -91,21 +91,43 @@ def difference(record_type: RecordType, before: Before, after: After) -> list[Ro
 
 def _told(*told: tuple[str, Representation | None], previous: str | None = None) -> list[Row]:
     return [
-        event_row(f"{one.resource.name}.{verb}", one.owner, one.key, one.data, previous)
+        event_row(
+            f"{one.resource.name}.{verb}",
+            one.owner,
+            one.key,
+            one.data,
+            previous,
+            url=one.url,
+            payload=one.resource.payload,
+        )
         for verb, one in told
         if one is not None and one.owner is not None and verb in one.resource.verbs
     ]
 
 
 def event_row(
-    event_type: str, owner: str, resource: str | None, data: str, previous: str | None = None
+    event_type: str,
+    owner: str,
+    resource: str | None,
+    data: str,
+    previous: str | None = None,
+    *,
+    url: str | None = None,
+    payload: str = formats.FULL,
 ) -> Row:
-    """A row of the event table; its sequence is made by the database."""
+    """A row of the event table; its sequence is made by the database.
+
+    :param payload: of the event type. What a thin one does not tell is not even stored.
+    """
+    if payload == formats.THIN:
+        data, previous = formats.to_json({"resource": resource, "url": url}), None
     return {
         "id": ids.new(ids.EVENT),
+        "kind": EVENT,
         "type": event_type,
         "owner": owner,
         "resource": resource,
+        "url": url,
         "created_at": utcnow(),
         "data": data,
         "previous": previous,

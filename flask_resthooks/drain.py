@@ -7,7 +7,6 @@ is in flight.
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import functools
 import logging
@@ -15,21 +14,23 @@ import random
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from typing import Any
 
 import sqlalchemy as sa
 
-from . import formats, retry, signing
-from ._version import __version__
-from .outbox import Claim, Outbox, Outcome, Settled
+from .composing import Composer
+from .errors import KeyMissing
+from .intents import Intent
+from .judging import Judge, without_texts
+from .models import EVENT, HANDSHAKE
+from .outbox import EVERYBODY, Claim, Outbox, Outcome, Settled, Sight
 from .settings import Settings
-from .transport import MAX_DETAIL, Answer, Request, Transport
+from .transport import Answer, Transport
+from .vault import Vault
 
 log = logging.getLogger(__name__)
-
-USER_AGENT = f"flask-resthooks/{__version__}"
 
 FAN_OUT = (100, 500)
 """Events that one fan-out takes on: the first one, and at most."""
@@ -55,8 +56,14 @@ LOOK_PAUSE = 0.1
 PATIENCE = 20.0
 """Seconds for which a drain tries to write down what was sent, while the lease lasts."""
 
+OURS = "an error of ours; the worker's log says more"
+"""The detail of an attempt that could not be made: the rest is not for the receiver's owner."""
+
 LINGER = 2.0
 """A drain waits for what falls due within so many seconds; RQ's scheduler is not as exact."""
+
+
+Permit = Callable[[Claim], bool]
 
 
 class Drain:
@@ -66,6 +73,9 @@ class Drain:
     :param stopping: asked often; once it says True, nothing new is begun, what is in flight is
         settled, and the rest given back.
     :param settled: called after each settle is committed, with its outcomes and what it did.
+    :param permit: asked of each claim before it is sent: whether its owner may still be told.
+    :param sight: which owners see which event types.
+    :param intent: how receivers are asked whether they want to be called.
     :param chance: a random number from 0 up to 1, for the jitter.
     """
 
@@ -78,6 +88,10 @@ class Drain:
         stopping: Callable[[], bool] = lambda: False,
         settled: Callable[[list[Outcome], Settled], None] = lambda outcomes, settled: None,
         chance: Callable[[], float] = random.random,
+        vault: Vault | None = None,
+        intent: Intent | None = None,
+        permit: Permit | None = None,
+        sight: Sight = EVERYBODY,
     ) -> None:
         self._outbox = outbox
         self._transport = transport
@@ -85,7 +99,11 @@ class Drain:
         self._stopping = stopping
         self._settled = settled
         self._chance = chance
-        self._key = functools.lru_cache(maxsize=4096)(signing.key_of)
+        self._permit = permit
+        self._intent = intent
+        self._sight = sight
+        self._composer = Composer(settings, vault or Vault(), intent)
+        self._judge = Judge(settings, intent, self._composer.handshake)
         self._flying: dict[str, tuple[Claim, Future[Answer]]] = {}
         self._landed: deque[tuple[Claim, Future[Answer]]] = deque()
         self._landing = threading.Event()
@@ -104,6 +122,7 @@ class Drain:
         """
         end = time.monotonic() + time_slice
         try:
+            self._outbox.expire()
             while not self._stopping() and time.monotonic() < end:
                 self._take_on()
                 if self._flying:
@@ -122,7 +141,8 @@ class Drain:
         if start < self._look_at or 2 * room < self._window:
             return
         fan_out = self._fan_out
-        events, deliveries = self._outbox.fan_out(fan_out, self._settings.retry_schedule[0])
+        delay = self._settings.retry_schedule[0]
+        events, deliveries = self._outbox.fan_out(fan_out, delay, self._sight)
         if deliveries > FAN_OUT_DELIVERIES:
             self._fan_out = max(1, events * FAN_OUT_DELIVERIES // deliveries)
         else:
@@ -134,7 +154,10 @@ class Drain:
             claims += self._claim(room - len(claims), claimed_at)
         # More may be due of those that have their share: there is room once one has come back.
         self._held_back = any(self._share(id_) <= 0 for id_ in self._of_subscription)
-        if events < fan_out and 2 * len(claims) < room:
+        released = 0
+        if 2 * len(claims) < room:  # what is new comes before what was missed
+            released = self._outbox.recover(self._sight)
+        if events < fan_out and 2 * len(claims) < room and not released:
             now = time.monotonic()
             self._look_at = now + max(LOOK_PAUSE, 4 * (now - start))
 
@@ -155,31 +178,40 @@ class Drain:
         return most - self._of_subscription[subscription_id]
 
     def _send(self, claims: list[Claim], start_before: float) -> None:
-        bodies: dict[str, bytes] = {}
-        for claim in claims:
+        bodies: dict[Hashable, bytes] = {}
+        timestamp = int(self._outbox.now().timestamp())
+        refused: list[tuple[Claim, str]] = []
+        for number, claim in enumerate(claims):
             try:
-                future = self._transport.submit(self._request(claim, bodies, start_before))
-            except Exception as error:  # this one's own; the others are to be sent
+                objection = self._objection(claim)
+                if objection is not None:
+                    refused.append((claim, objection))
+                    continue
+                future = self._transport.submit(
+                    self._composer.request(
+                        claim, bodies, timestamp=timestamp, start_before=start_before
+                    )
+                )
+            except KeyMissing:  # nothing is wrong with them: they wait for the operator
+                self._persist(self._outbox.give_back, claims[number:])
+                raise
+            except Exception:  # this one's own; the others are to be sent
                 log.exception("the delivery %s cannot be sent", claim.delivery_id)
                 future = Future()
-                future.set_result(Answer(None, error="internal", detail=str(error)))
+                future.set_result(Answer(None, error="internal", detail=OURS))
             self._flying[claim.delivery_id] = (claim, future)
             self._of_subscription[claim.subscription_id] += 1
             future.add_done_callback(functools.partial(self._land, claim))
+        if refused:
+            self._persist(self._outbox.cancel, refused)
 
-    def _request(self, claim: Claim, bodies: dict[str, bytes], start_before: float) -> Request:
-        event = claim.event
-        body = bodies.get(event.id)
-        if body is None:
-            body = bodies[event.id] = formats.body(event)
-        headers = formats.headers(
-            event,
-            body,
-            key=self._key(claim.secret),
-            timestamp=int(self._outbox.now().timestamp()),
-            user_agent=USER_AGENT,
-        )
-        return Request(claim.target_url, headers, body, start_before=start_before)
+    def _objection(self, claim: Claim) -> str | None:
+        """Why a claim is not to be sent at all."""
+        if claim.kind == HANDSHAKE and self._intent is None:
+            return "receivers are not asked for their intent any more"
+        if claim.kind == EVENT and self._permit is not None and not self._permit(claim):
+            return "the owner may not see it any more"
+        return None
 
     def _land(self, claim: Claim, future: Future[Answer]) -> None:
         """Called in the transport's threads."""
@@ -228,37 +260,20 @@ class Drain:
             self._look_at = 0.0
 
     def _outcome(self, claim: Claim, answer: Answer) -> Outcome:
-        now = self._outbox.now()
-        decision = retry.decide(
-            answer.status,
-            attempts=claim.number,
-            schedule=self._settings.retry_schedule,
-            jitter=self._settings.retry_jitter,
-            chance=self._chance(),
-        )
-        return Outcome(
-            claim,
-            decision.status,
-            started_at=now - dt.timedelta(seconds=answer.duration),
-            duration=answer.duration,
-            status_code=answer.status,
-            error=answer.error,
-            detail=_storable(answer.detail)[:MAX_DETAIL],
-            response=_storable(answer.body.decode("utf-8", "replace")),
-            reason=decision.reason,
-            next_at=None if decision.delay is None else now + dt.timedelta(seconds=decision.delay),
-            disable=decision.reason if decision.gone else None,
-        )
+        return self._judge.outcome(claim, answer, self._outbox.now(), self._chance())
 
     def _write_down(self, outcomes: list[Outcome]) -> Settled:
         """Settle; without the receivers' texts, if these cannot be stored."""
         try:
-            settled: Settled = self._persist(self._outbox.settle, outcomes)
+            settled: Settled = self._persist(self._settle_in_bulk, outcomes)
         except sa.exc.DataError:
             log.exception("what came back cannot be stored; it is settled without its texts")
-            bare = [dataclasses.replace(outcome, detail="", response="") for outcome in outcomes]
-            settled = self._persist(self._outbox.settle, bare)
+            bare = [without_texts(outcome) for outcome in outcomes]
+            settled = self._persist(self._settle_in_bulk, bare)
         return settled
+
+    def _settle_in_bulk(self, outcomes: list[Outcome]) -> Settled:
+        return self._outbox.settle(outcomes, self._settings.disable_after)
 
     def _persist(self, act: Callable[[Any], Any], what: Any) -> Any:
         """Write to the database, again if it is away: what was sent should be known as sent.
@@ -280,6 +295,7 @@ class Drain:
 
     def _worth_waiting(self) -> bool:
         """Wait a moment if something falls due soon; False if nothing does."""
+        self._outbox.expire()
         due = self._outbox.next_due()
         if due is None:
             return False
@@ -297,8 +313,3 @@ class Drain:
         while self._flying:
             self._landing.wait(LOOK_PAUSE)
             self._settle()
-
-
-def _storable(text: str) -> str:
-    """PostgreSQL stores no NUL; and no text should hold lone surrogates."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()

@@ -11,6 +11,10 @@ class ConfigurationError(RESTHooksError, ValueError):
     """A setting or a registration is wrong; the message names it and says what is allowed."""
 
 
+class KeyMissing(ConfigurationError):
+    """A secret is sealed with a key that `RESTHOOKS_ENCRYPTION_KEYS` lacks; it says with which."""
+
+
 class UnknownEventType(RESTHooksError, KeyError):
     """An event type was used that nobody registered; the message lists those that exist."""
 

@@ -11,14 +11,17 @@ import flask_smorest
 import marshmallow as ma
 
 from . import cli, models, settings
-from .api import Context, create_blueprint
+from .api import Context, create_blueprint, webhooks
+from .authorization import Authorize
 from .capture import Capture, Resource
 from .database import check_dialect
 from .errors import ConfigurationError
-from .event_types import EventType, EventTypes, check_word
+from .event_types import FULL, EventType, EventTypes, check_word
 from .guard import Guard
+from .intents import Intent, Intents
 from .jobs import Plant
 from .settings import Settings
+from .vault import Vault
 from .wakeups import Wakeups
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ _HAPPENED = {"create": "was created", "update": "was changed", "delete": "was de
 Model = TypeVar("Model", bound=type)
 OwnerLoader = Callable[[], Any]
 Owner = TypeVar("Owner", bound=OwnerLoader)
+Asked = TypeVar("Asked", bound=Authorize)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,10 @@ class RESTHooks:
         self.db = db
         self.tables = models.define(db.metadata)
         self.event_types = EventTypes()
+        self.intents = Intents()
+        self._resources: dict[str, tuple[type, Resource]] = {}
         self._owner_loader: OwnerLoader | None = None
+        self._authorize: Authorize | None = None
         self._capture = Capture(self.tables, self.event_types, self._wake)
         self._capture.listen(db.session)
         if app is not None:
@@ -70,6 +77,11 @@ class RESTHooks:
         url: Callable[[Any], str] | None = None,
         watch: Sequence[str] | None = None,
         description: str = "",
+        payload: str = FULL,
+        version: str = "1",
+        deprecated: bool = False,
+        public: bool = True,
+        visible_to: Callable[[str], bool] | None = None,
     ) -> Callable[[Model], Model]:
         """Track a model: a class decorator.
 
@@ -86,6 +98,11 @@ class RESTHooks:
         :param watch: names of the attributes whose change makes an update; None: all that the
             schema shows.
         :param description: of the resource, for the API.
+        :param payload: `full`, or `thin`: then only a record's key and URL are ever told.
+        :param version: of the schema, as you count; shown by the API.
+        :param deprecated: whether integrators had better use another one; shown by the API.
+        :param public: False: no owner sees these event types, or gets their events.
+        :param visible_to: callable that takes an owner's id and says whether that owner sees them.
         :raises ConfigurationError: if any of these is wrong.
         """
         check_word(name)
@@ -105,19 +122,29 @@ class RESTHooks:
             verbs=verbs,
             url=url,
             watch=None if watch is None else tuple(watch),
+            payload=payload,
         )
 
         def track(model: Model) -> Model:
             what = description or f"A {name}"
             made = [
-                EventType(f"{name}.{verb}", tracked.schema, f"{what} {_HAPPENED[verb]}.")
+                EventType(
+                    f"{name}.{verb}",
+                    tracked.schema,
+                    f"{what} {_HAPPENED[verb]}.",
+                    version=version,
+                    deprecated=deprecated,
+                    public=public,
+                    visible_to=visible_to,
+                    payload=payload,
+                )
                 for verb in verbs
             ]
-            taken = [event_type.name for event_type in made if event_type.name in self.event_types]
-            if taken:
-                raise ConfigurationError(f"registered already: {', '.join(map(repr, taken))}")
+            for event_type in made:
+                self.event_types.check(event_type)
             self._capture.track(model, tracked)
             for event_type in made:
+                self._resources[event_type.name] = (model, tracked)
                 self.event_types.add(event_type)
             return model
 
@@ -129,17 +156,42 @@ class RESTHooks:
         *,
         schema: ma.Schema | type[ma.Schema] | None = None,
         description: str = "",
+        payload: str = FULL,
+        version: str = "1",
+        deprecated: bool = False,
+        public: bool = True,
+        visible_to: Callable[[str], bool] | None = None,
     ) -> EventType:
         """Register an event type for `emit`.
 
         :param name: `noun.verb`.
         :param schema: represents what is emitted; None: dictionaries are sent as they are.
+        :param description: for the API; the other parameters are those of `resource`.
         :raises ConfigurationError: if the name is malformed or taken.
         """
         made = None if schema is None else _schema(schema, name)
-        return self.event_types.add(EventType(name, made, description))
+        return self.event_types.add(
+            EventType(
+                name,
+                made,
+                description,
+                version=version,
+                deprecated=deprecated,
+                public=public,
+                visible_to=visible_to,
+                payload=payload,
+            )
+        )
 
-    def emit(self, event_type: str, value: Any, *, owner: Any, resource: str | None = None) -> str:
+    def emit(
+        self,
+        event_type: str,
+        value: Any,
+        *,
+        owner: Any,
+        resource: str | None = None,
+        url: str | None = None,
+    ) -> str:
         """Have an event happen, in the current transaction of `db.session`.
 
         It goes out when that commits, and never if it is rolled back.
@@ -148,10 +200,13 @@ class RESTHooks:
         :param value: a record, represented by the event type's schema, or a dictionary.
         :param owner: whose event it is.
         :param resource: what it happened to, such as `invoice:17`.
+        :param url: where that can be fetched.
         :returns: the event's id.
         :raises UnknownEventType: if nobody registered it.
         """
-        return self._capture.emit(self.db.session, event_type, value, owner, resource=resource)
+        return self._capture.emit(
+            self.db.session, event_type, value, owner, resource=resource, url=url
+        )
 
     def owner_loader(self, loader: Owner) -> Owner:
         """Decorator for the function that says whose request it is: an owner's id, or None.
@@ -160,6 +215,25 @@ class RESTHooks:
         """
         self._owner_loader = loader
         return loader
+
+    def authorize(self, authorize: Asked) -> Asked:
+        """Decorator for the function that says whether an owner may still be told of an event.
+
+        Called in the worker with the owner's id and the event (`id`, `type`, `timestamp`,
+        `sequence`, `resource`, `url`, `data`, `previous`), in an app context, before each attempt.
+        After a false answer the delivery is `cancelled`; what it raises is logged, and it is asked
+        again at the next attempt.
+        """
+        self._authorize = authorize
+        return authorize
+
+    def intent(self, name: str, strategy: Intent) -> Intent:
+        """Register a way to ask receivers whether they want to be called, before `init_app`.
+
+        :param name: for the setting `RESTHOOKS_INTENT`.
+        :raises ConfigurationError: if the name is malformed or taken, or this is no strategy.
+        """
+        return self.intents.add(name, strategy)
 
     def init_app(self, app: flask.Flask, api: flask_smorest.Api | None = None) -> None:
         """Bring REST Hooks into an app: read its settings, register the API and the commands.
@@ -170,8 +244,10 @@ class RESTHooks:
         """
         if "resthooks" in app.extensions:
             raise ConfigurationError("this app has been given to a RESTHooks already")
-        chosen = settings.from_config(app.config)
+        chosen = settings.from_config(app.config, self.intents)
         self._check_database(app)
+        vault = Vault(chosen.encryption_keys)
+        intent = self.intents.get(chosen.intent)
         guard = Guard(require_https=chosen.require_https, allowed_networks=chosen.allowed_networks)
         wakeups = Wakeups(chosen)
         plant = Plant(
@@ -181,6 +257,10 @@ class RESTHooks:
             settings=chosen,
             guard=guard,
             wakeups=wakeups,
+            event_types=self.event_types,
+            vault=vault,
+            intent=intent,
+            authorize=lambda: self._authorize,
         )
         app.extensions["resthooks"] = State(chosen, self.event_types, guard, wakeups, plant)
         context = Context(
@@ -190,8 +270,17 @@ class RESTHooks:
             settings=chosen,
             guard=guard,
             owner=self._owner,
+            wake=wakeups.wake,
+            vault=vault,
+            intent=intent,
+            resources=self._resources.get,
         )
-        (api or _api_of(app)).register_blueprint(create_blueprint(context))
+        theirs = api or _api_of(app)
+        ours = theirs or _own_api(app)
+        # A host that has no `Api` publishes no document: then there is one beside our routes.
+        document = None if theirs else lambda: ours.spec.to_dict()
+        ours.register_blueprint(create_blueprint(context, document))
+        webhooks.install(ours.spec, self.event_types, format=chosen.format, source=chosen.source)
         app.cli.add_command(cli.commands)
 
     def _check_database(self, app: flask.Flask) -> None:
@@ -224,13 +313,15 @@ def _schema(schema: ma.Schema | type[ma.Schema], name: str) -> ma.Schema:
     return made
 
 
-def _api_of(app: flask.Flask) -> flask_smorest.Api:
-    """The app's own `Api`, or one that leaves everything else of the app alone."""
+def _api_of(app: flask.Flask) -> flask_smorest.Api | None:
+    """The app's own `Api`, if it has one already."""
     apis = app.extensions.get("flask-smorest", {}).get("apis", {})
-    if "" in apis:
-        api: flask_smorest.Api = apis[""]["ext_obj"]
-        return api
-    document = {"title": app.name, "version": "1", "openapi_version": "3.0.3"}
+    return apis[""]["ext_obj"] if "" in apis else None
+
+
+def _own_api(app: flask.Flask) -> flask_smorest.Api:
+    """An `Api` that leaves everything else of the app alone."""
+    document = {"title": app.name, "version": "1", "openapi_version": "3.1.0"}
     return _QuietApi(app, spec_kwargs=document, config_prefix="RESTHOOKS_API_")
 
 

@@ -1,34 +1,73 @@
-"""Ground: from an event to the bytes of a POST.
+"""Ground: from an event to the bytes of a POST, in the format that its subscription asked for.
 
 An event's `data` and `previous` are made into JSON once, when the event is captured; a body is
-put together from those texts, so a fan-out to thousands parses and dumps nothing.
+put together from those texts, so a fan-out to thousands parses and dumps nothing of them.
+
+    standard     the envelope of Standard Webhooks: `id`, `type`, `timestamp`, `sequence`, `data`
+    resthooks    `hook`, which tells of the subscription and the event, beside `data`
+    bare         `data` alone, as the app's own API would answer it; the rest is in the headers
+    cloudevents  CloudEvents 1.0 in JSON, structured
 """
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import decimal
 import enum
+import functools
 import json
+import re
 import uuid
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
 
-from . import signing
+from . import own_headers, signing
+from .errors import ConfigurationError
 
-STANDARD = "standard"
-NAMES = (STANDARD,)
+T = TypeVar("T")
+
+NAMES = STANDARD, RESTHOOKS, BARE, CLOUDEVENTS = ("standard", "resthooks", "bare", "cloudevents")
 """Body formats that a subscription may ask for."""
 
-PAYLOADS = ("full",)
+PAYLOADS = FULL, THIN = ("full", "thin")
+"""What `data` is: all that the schema shows, or where to look it up."""
+
+SEQUENCE_DIGITS = 20
+"""Of a CloudEvents `sequence`, which is compared as text: more than any 64-bit number has."""
+
+# What CloudEvents allows in no attribute (1.0, "Type System", String): control characters, lone
+# surrogates, and Unicode's noncharacters.
+_NO_CLOUDEVENTS_TEXT = re.compile(
+    "[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef"
+    + "".join(chr(plane * 0x10000 + 0xFFFE + last) for plane in range(17) for last in (0, 1))
+    + "]"
+)
+
+# RFC 3986, appendix A.
+_CHAR = r"[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2}"
+_PCHAR = rf"(?:{_CHAR}|[:@])"
+_PATH = rf"(?:/{_PCHAR}*)*"
+_AUTHORITY = rf"(?:(?:{_CHAR}|:)*@)?(?:\[(?:{_CHAR}|:)+\]|(?:{_CHAR})*)(?::[0-9]*)?"
+_ROOTED = rf"//{_AUTHORITY}{_PATH}|/(?:{_PCHAR}+{_PATH})?"
+_URI_REFERENCE = re.compile(
+    rf"(?:[A-Za-z][A-Za-z0-9+.-]*:(?:{_ROOTED}|{_PCHAR}+{_PATH}|)"
+    rf"|{_ROOTED}|(?:{_CHAR}|@)+{_PATH}|)"
+    rf"(?:\?(?:{_PCHAR}|[/?])*)?(?:#(?:{_PCHAR}|[/?])*)?"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """What happened, as it is sent.
 
-    :param data: JSON text.
-    :param previous: JSON text, or None if it is no update.
+    :param data: JSON text, of `to_json`.
+    :param previous: JSON text, of `to_json`; None if it is no update.
+    :param resource: what it happened to, `contact:17`; None if nobody said.
+    :param url: where that can be fetched; None if nobody said.
+    :param kind: `event`, or what the system itself has to say: `ping`, `handshake`, `notice`.
     """
 
     id: str
@@ -37,6 +76,23 @@ class Event:
     sequence: int
     data: str
     previous: str | None = None
+    resource: str | None = None
+    url: str | None = None
+    kind: str = "event"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """Who a body is made for: as much of a subscription as may show in it.
+
+    :param format: one of `NAMES`.
+    :param payload: one of `PAYLOADS`.
+    """
+
+    subscription_id: str
+    target_url: str
+    format: str = STANDARD
+    payload: str = FULL
 
 
 def to_json(value: Any) -> str:
@@ -82,34 +138,169 @@ def rfc3339(moment: dt.datetime) -> str:
     return moment.isoformat().replace("+00:00", "Z")
 
 
-def body(event: Event) -> bytes:
-    """The body in the format `standard` (Standard Webhooks 1.0.0, "Payload structure").
+def thin_data(event: Event) -> str:
+    """What takes the place of `data` in a thin hook: where to look it up, as JSON text.
 
-    An object of `id`, `type`, `timestamp`, `sequence`, `data` and, of an update, `previous`.
+    An object of `resource` and `url`; each is null if nobody said.
     """
-    head = (
+    return to_json({"resource": event.resource, "url": event.url})
+
+
+def body(event: Event, recipient: Recipient | None = None, *, source: str = "/") -> bytes:
+    """The body of a hook: JSON, in ASCII.
+
+    :param recipient: None stands for anybody who wants the format `standard`, in full.
+    :param source: the app, as a URI-reference; it shows in the format `cloudevents` only.
+    :raises ConfigurationError: if `source` is no URI-reference, or an empty one.
+    :raises ValueError: for a format or a payload that there is not.
+    """
+    recipient = recipient or _ANYBODY
+    if recipient.payload == THIN:
+        event = dataclasses.replace(event, data=thin_data(event), previous=None)
+    elif recipient.payload != FULL:
+        raise ValueError(f"there is no payload {recipient.payload!r}; known: {', '.join(PAYLOADS)}")
+    return _known(_BODIES, recipient.format)(event, recipient, source).encode()
+
+
+def shape_of(recipient: Recipient) -> Hashable:
+    """Recipients of equal shapes get the same bytes of one event: they are made once for all."""
+    if recipient.format == RESTHOOKS:
+        return recipient
+    return recipient.format, recipient.payload
+
+
+def check_source(source: Any) -> str:
+    """The same, if it can name an app in CloudEvents (1.0, "source").
+
+    :raises ConfigurationError: if it is not a URI-reference (RFC 3986), or empty.
+    """
+    if not isinstance(source, str) or not source or not _URI_REFERENCE.fullmatch(source):
+        raise ConfigurationError(
+            f"{source!r} is no source of CloudEvents; it must be a URI or a path, such as "
+            "'https://app.example.com' or '/shop', and not empty"
+        )
+    return source
+
+
+def _standard(event: Event, recipient: Recipient, source: str) -> str:
+    # Standard Webhooks 1.0.0, "Payload structure".
+    return (
         f'{{"id":{json.dumps(event.id)},"type":{json.dumps(event.type)},'
         f'"timestamp":"{rfc3339(event.timestamp)}","sequence":{event.sequence},'
-        f'"data":{event.data}'
+        f'"data":{event.data}{_previous(event)}}}'
     )
-    tail = "}" if event.previous is None else f',"previous":{event.previous}}}'
-    return (head + tail).encode()
+
+
+def _resthooks(event: Event, recipient: Recipient, source: str) -> str:
+    # The REST Hooks patterns: `hook` is the subscription that this is sent for.
+    return (
+        f'{{"hook":{{"id":{json.dumps(recipient.subscription_id)},'
+        f'"event":{json.dumps(event.type)},"target":{json.dumps(recipient.target_url)},'
+        f'"event_id":{json.dumps(event.id)},"timestamp":"{rfc3339(event.timestamp)}",'
+        f'"sequence":{event.sequence}}},"data":{event.data}{_previous(event)}}}'
+    )
+
+
+def _previous(event: Event) -> str:
+    return "" if event.previous is None else f',"previous":{event.previous}'
+
+
+def _bare(event: Event, recipient: Recipient, source: str) -> str:
+    return event.data
+
+
+def _cloudevents(event: Event, recipient: Recipient, source: str) -> str:
+    # CloudEvents 1.0.2, JSON event format, and its extension `sequence`, which asks for texts that
+    # are in order when they are compared as texts.
+    attributes = {
+        "specversion": "1.0",
+        "id": event.id,
+        "source": _source(source),
+        "type": event.type,
+        "time": rfc3339(event.timestamp),
+        "datacontenttype": "application/json",
+        "sequence": f"{event.sequence:0{SEQUENCE_DIGITS}d}",
+    }
+    if event.resource:
+        attributes["subject"] = _NO_CLOUDEVENTS_TEXT.sub("\ufffd", event.resource)
+    if event.previous is not None:
+        # An extension is no object; and of what JSON in ASCII holds, DEL alone is no text here.
+        attributes["previous"] = event.previous.replace("\x7f", "\\u007f")
+    return f'{to_json(attributes)[:-1]},"data":{event.data}}}'
+
+
+_source = functools.lru_cache(maxsize=16)(check_source)
+
+_ANYBODY = Recipient("", "")
+_BODIES: Mapping[str, Callable[[Event, Recipient, str], str]] = {
+    STANDARD: _standard,
+    RESTHOOKS: _resthooks,
+    BARE: _bare,
+    CLOUDEVENTS: _cloudevents,
+}
+_CONTENT_TYPES = {
+    **dict.fromkeys(NAMES, "application/json"),
+    CLOUDEVENTS: "application/cloudevents+json",
+}
+_TESTS = ("ping", "handshake")
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+def _known(table: Mapping[str, T], format: str) -> T:
+    try:
+        return table[format]
+    except KeyError:
+        raise ValueError(f"there is no format {format!r}; known: {', '.join(NAMES)}") from None
+
+
+def content_type(format: str) -> str:
+    """The media type of the bodies of a format.
+
+    :raises ValueError: for a format that there is not.
+    """
+    return _known(_CONTENT_TYPES, format)
 
 
 def headers(
-    event: Event, body: bytes, *, key: bytes, timestamp: int, user_agent: str
+    event: Event,
+    body: bytes,
+    *,
+    signers: Sequence[signing.Signer],
+    timestamp: int,
+    user_agent: str,
+    format: str = STANDARD,
+    extra: Mapping[str, str] = _NO_HEADERS,
 ) -> dict[str, str]:
-    """The headers of one attempt.
+    """The headers of one attempt, by lower-case name.
 
-    :param key: the subscription's, from `signing.key_of`.
+    Whatever the format, they tell `webhook-id`, `x-hook-event` and `x-hook-sequence`: the body of
+    some has no place for them.
+
+    :param signers: of the subscription's secrets, from `signing.signer`, the newest first.
     :param timestamp: seconds since the epoch, of this attempt (not of the event).
+    :param extra: the subscription's own headers. None of ours is overridden, whether we send it
+        this time or not.
+    :raises ValueError: for a format that there is not, and without signers.
     """
-    return {
-        "content-type": "application/json",
+    if not signers:
+        raise ValueError("a hook is not sent without a signature")
+    made = {
+        "content-type": content_type(format),
         "webhook-id": event.id,
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": signing.signature(key, event.id, timestamp, body),
+        "webhook-signature": signing.signatures(signers, event.id, timestamp, body),
         "x-hook-event": event.type,
-        "x-hook-signature": signing.hook_signature(key, body),
+        "x-hook-sequence": str(event.sequence),
+        "x-hook-format": format,
         "user-agent": user_agent,
     }
+    hook_signatures = (signer.hook_signature(body) for signer in signers)
+    hook_signature = next((given for given in hook_signatures if given is not None), None)
+    if hook_signature is not None:
+        made["x-hook-signature"] = hook_signature
+    if event.kind in _TESTS:
+        made["x-hook-test"] = event.kind
+    for name, value in extra.items():
+        if not own_headers.is_reserved(name):
+            made[name.lower()] = value
+    return made

@@ -7,14 +7,19 @@ can insert thousands of rows.
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import secrets
 import time
 
 EVENT = "evt"
+TEST = "tst"
+"""Of events that are sent to test a receiver: a receiver knows them by that, for ids are signed."""
+
 SUBSCRIPTION = "sub"
 DELIVERY = "dlv"
 ATTEMPT = "att"
+RECOVERY = "rec"
 
 LENGTH = 3 + 1 + 12 + 20
 _SHAPE = re.compile(r"[a-z]{3}_[0-9a-f]{32}")
@@ -28,6 +33,11 @@ def time_part(at: float | None = None) -> str:
 def new(prefix: str, at: float | None = None) -> str:
     """A new id of that prefix."""
     return f"{prefix}_{time_part(at)}{secrets.token_hex(10)}"
+
+
+def at(prefix: str, moment: dt.datetime) -> str:
+    """What the ids of that prefix that were made before `moment` are smaller than."""
+    return f"{prefix}_{time_part(max(moment.timestamp(), 0))}"
 
 
 def is_id(prefix: str, text: str) -> bool:

@@ -24,12 +24,16 @@ import rq
 import sqlalchemy as sa
 
 from . import signals, transport
+from .authorization import Authorization, Authorize
 from .drain import Drain
 from .errors import ConfigurationError
+from .event_types import EventTypes
 from .guard import Guard
+from .intents import Intent
 from .models import Tables, utcnow
 from .outbox import Outbox, Outcome, Settled
 from .settings import Settings
+from .vault import Vault
 from .wakeups import TIME_SLICE, Wakeups
 
 if TYPE_CHECKING:
@@ -66,6 +70,10 @@ class Plant:
     settings: Settings
     guard: Guard
     wakeups: Wakeups
+    event_types: EventTypes
+    vault: Vault
+    intent: Intent | None = None
+    authorize: Callable[[], Authorize | None] = lambda: None
     pid: int = field(default_factory=os.getpid)
 
 
@@ -125,6 +133,8 @@ class Runner:
             trouble.update(_trouble(outcome) for outcome in outcomes if outcome.status != _GOOD)
             told.append(self._teller.submit(self._tell, outcomes, what))
 
+        plant = self._plant
+        authorization = Authorization(plant.app, plant.event_types, plant.authorize())
         start = time.monotonic()
         try:
             self._outbox.synchronise()
@@ -134,8 +144,13 @@ class Runner:
                 self._plant.settings,
                 stopping=self._stop.is_set if self._stop else _now_and_then(asked_to_stop),
                 settled=settled,
+                vault=plant.vault,
+                intent=plant.intent,
+                permit=authorization.permits,
+                sight=authorization.sight,
             )
             due = drain.run(TIME_SLICE)
+            self._outbox.tidy()
         except sa.exc.DBAPIError:
             soon = utcnow() + dt.timedelta(seconds=DATABASE_PAUSE)
             _in_redis(lambda: wakeups.at(soon))
@@ -182,6 +197,8 @@ class Runner:
             self._send(
                 signals.subscription_disabled, subscription_id=subscription_id, reason=reason
             )
+        for subscription_id, since in settled.recovered.items():
+            self._send(signals.subscription_recovered, subscription_id=subscription_id, since=since)
 
     def _send(self, signal: signals.Signal, **facts: Any) -> None:
         try:

@@ -7,7 +7,10 @@ pipeline works on sets of rows.
 How the rows relate: an `event` is written by the app's own transaction; a fan-out makes one
 `delivery` of it per matching `subscription`; each POST leaves an `attempt`. What is due is found
 by `due_at` alone: it is NULL on a delivery that has come to its end, the time of the next attempt
-on one that waits, and the end of the lease on one that is being sent.
+on one that waits, and the end of the lease on one that is being sent. Beside them stand the `log`,
+one row that numbers the events as they are fanned out; a `host` per receiver's host that asked for
+slowness; a `recovery` per wish to get what was missed; and an `answer` per request with an
+`Idempotency-Key`.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
@@ -24,6 +28,11 @@ from .errors import ConfigurationError
 UTC = dt.timezone.utc
 OWNER_LENGTH = 255
 URL_LENGTH = 2048
+HOST_LENGTH = 300
+
+EVENT, PING, HANDSHAKE, NOTICE = KINDS = ("event", "ping", "handshake", "notice")
+"""Kinds of events and of deliveries: what an app's records did, what an owner asked for to test a
+receiver, what asks a receiver whether it wants to be called, and the word that it is over."""
 
 
 def utcnow() -> dt.datetime:
@@ -66,13 +75,17 @@ def owner_id(owner: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The five tables of one metadata."""
+    """The tables of one metadata."""
 
     event: sa.Table
     subscription: sa.Table
     subscription_event: sa.Table
     delivery: sa.Table
     attempt: sa.Table
+    log: sa.Table
+    host: sa.Table
+    recovery: sa.Table
+    answer: sa.Table
 
 
 def _id(**options: Any) -> sa.Column[str]:
@@ -87,6 +100,10 @@ def define(metadata: sa.MetaData) -> Tables:
         subscription_event=_table(metadata, "resthooks_subscription_event", _subscription_event),
         delivery=_table(metadata, "resthooks_delivery", _delivery),
         attempt=_table(metadata, "resthooks_attempt", _attempt),
+        log=_table(metadata, "resthooks_log", _log),
+        host=_table(metadata, "resthooks_host", _host),
+        recovery=_table(metadata, "resthooks_recovery", _recovery),
+        answer=_table(metadata, "resthooks_answer", _answer),
     )
 
 
@@ -98,49 +115,80 @@ def _table(metadata: sa.MetaData, name: str, columns: Any) -> sa.Table:
 
 def _event() -> list[sa.schema.SchemaItem]:
     number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-    # The mark by which a fan-out finds what it has not done yet: NULL.
-    fanned_out_at = sa.Column("fanned_out_at", UTCDateTime)
+    # The mark by which a fan-out finds what it has not done yet: NULL. Then the event's place in
+    # the log of events: those that are numbered later were committed later, or at the same time.
+    position = sa.Column("position", number)
     return [
         # Handed out before the commit: a greater number does not mean a later commit.
         sa.Column("sequence", number, primary_key=True, autoincrement=True),
         _id(nullable=False, unique=True),
+        sa.Column("kind", sa.String(10), nullable=False, default=EVENT),
         sa.Column("type", sa.String(100), nullable=False),
         sa.Column("owner", sa.String(OWNER_LENGTH), nullable=False),
         # Identifies the record that it happened to: "contact:17"; NULL if none is known.
         sa.Column("resource", sa.String(255)),
+        # Where that record can be fetched; NULL if nobody said.
+        sa.Column("url", sa.Text),
         sa.Column("created_at", UTCDateTime, nullable=False),
         # JSON texts, made once by the transaction that the event tells of, and sent as they are.
         sa.Column("data", sa.Text, nullable=False),
         sa.Column("previous", sa.Text),
-        fanned_out_at,
-        sa.Index(
-            "resthooks_event_not_fanned_out",
-            "sequence",
-            sqlite_where=fanned_out_at.is_(None),
-            postgresql_where=fanned_out_at.is_(None),
-        ),
+        position,
+        _partial_index("resthooks_event_not_fanned_out", "sequence", where=position.is_(None)),
         sa.Index("resthooks_event_of_owner", "owner", "id"),
+        sa.Index("resthooks_event_log", "owner", "position"),
     ]
 
 
 def _subscription() -> list[sa.schema.SchemaItem]:
+    status = sa.Column("status", sa.String(10), nullable=False)
+    expires_at = sa.Column("expires_at", UTCDateTime)
     return [
         _id(primary_key=True),
         sa.Column("owner", sa.String(OWNER_LENGTH), nullable=False),
         sa.Column("target_url", sa.String(URL_LENGTH), nullable=False),
+        # Name and port of the target.
+        sa.Column("host", sa.String(HOST_LENGTH), nullable=False, default=_host_of_row),
         # As the owner gave them; `subscription_event` is what the fan-out looks up.
         sa.Column("events", sa.JSON, nullable=False),
-        sa.Column("status", sa.String(10), nullable=False),
+        status,
         sa.Column("description", sa.Text, nullable=False, default=""),
         sa.Column("metadata", sa.JSON, nullable=False),
         sa.Column("format", sa.String(20), nullable=False, default="standard"),
         sa.Column("payload", sa.String(10), nullable=False, default="full"),
+        sa.Column("signature", sa.String(10), nullable=False, default="v1"),
+        # Sealed (`vault.py`) if the app has encryption keys, like everything secret below.
         sa.Column("secret", sa.Text, nullable=False),
-        sa.Column("expires_at", UTCDateTime),
+        # Rotated away, and signing still: [{"secret": …, "until": RFC 3339}], the newest first.
+        sa.Column("former_secrets", sa.JSON, nullable=False, default=list),
+        # The receiver's own headers: a JSON object's text; NULL if there are none.
+        sa.Column("headers", sa.Text),
+        sa.Column("header_names", sa.JSON, nullable=False, default=list),
+        expires_at,
+        sa.Column("expiry_notice", sa.Boolean, nullable=False, default=False),
         sa.Column("disabled_reason", sa.Text),
+        # When the receiver showed its intent to get hooks at this very URL.
+        sa.Column("confirmed_at", UTCDateTime),
+        # Of the handshake that goes on.
+        sa.Column("intent_secret", sa.Text),
+        sa.Column("intent_until", UTCDateTime),
+        sa.Column("intent_tries", sa.Integer, nullable=False, default=0),
+        # Deliveries per minute that the receiver has granted; NULL: as many as there are.
+        sa.Column("rate", sa.Float),
+        # Before that, nothing is sent: the rate, or a `Retry-After`.
+        sa.Column("turn_at", UTCDateTime),
+        # Since when every attempt has failed; NULL if the last one did not.
+        sa.Column("failing_since", UTCDateTime),
+        # When a delivery was given up, or all of it disabled; NULL after the next success.
+        sa.Column("failed_at", UTCDateTime),
         sa.Column("created_at", UTCDateTime, nullable=False),
         sa.Column("updated_at", UTCDateTime, nullable=False),
         sa.Index("resthooks_subscription_of_owner", "owner", "id"),
+        _partial_index(
+            "resthooks_subscription_expiring",
+            "expires_at",
+            where=sa.and_(expires_at.is_not(None), status != "expired"),
+        ),
     ]
 
 
@@ -157,31 +205,37 @@ def _subscription_event() -> list[sa.schema.SchemaItem]:
 def _delivery() -> list[sa.schema.SchemaItem]:
     # See the module's docstring.
     due_at = sa.Column("due_at", UTCDateTime)
+    status = sa.Column("status", sa.String(10), nullable=False)
     return [
         _id(primary_key=True),
+        sa.Column("kind", sa.String(10), nullable=False, default=EVENT),
         sa.Column("event_id", sa.String(ids.LENGTH), nullable=False),
         # No foreign key: the history outlives the subscription.
         sa.Column("subscription_id", sa.String(ids.LENGTH), nullable=False),
         sa.Column("owner", sa.String(OWNER_LENGTH), nullable=False),
         sa.Column("event_type", sa.String(100), nullable=False),
         sa.Column("resource", sa.String(255)),
-        sa.Column("status", sa.String(10), nullable=False),
+        status,
         # Why it was given up or cancelled.
         sa.Column("reason", sa.Text),
         sa.Column("attempts", sa.Integer, nullable=False, default=0),
+        # How many attempts there were when it was released again: the schedule began anew then.
+        sa.Column("attempts_before", sa.Integer, nullable=False, default=0),
         due_at,
         # The token of the claim that is sending it: a settle counts only with the same one.
         sa.Column("lease", sa.String(32)),
         sa.Column("created_at", UTCDateTime, nullable=False),
         sa.Column("finished_at", UTCDateTime),
-        sa.Index(
-            "resthooks_delivery_due",
-            "due_at",
-            sqlite_where=due_at.is_not(None),
-            postgresql_where=due_at.is_not(None),
+        _partial_index("resthooks_delivery_due", "due_at", where=due_at.is_not(None)),
+        _partial_index(
+            "resthooks_delivery_waiting", "subscription_id", "due_at", where=due_at.is_not(None)
         ),
         sa.Index("resthooks_delivery_of_subscription", "subscription_id", "id"),
-        sa.Index("resthooks_delivery_of_event", "event_id"),
+        _partial_index(
+            "resthooks_delivery_failed", "subscription_id", "id", where=status == "failed"
+        ),
+        # A subscription gets an event once, whoever makes the delivery.
+        sa.Index("resthooks_delivery_of_event", "event_id", "subscription_id", unique=True),
     ]
 
 
@@ -196,6 +250,85 @@ def _attempt() -> list[sa.schema.SchemaItem]:
         sa.Column("error", sa.String(20)),
         sa.Column("detail", sa.Text),
         sa.Column("response", sa.Text),
+        # What the receiver calls it: its answer's `X-Request-Id`.
+        sa.Column("request_id", sa.String(128)),
         sa.Column("next_at", UTCDateTime),
         sa.Index("resthooks_attempt_of_delivery", "delivery_id", "id"),
     ]
+
+
+def _log() -> list[sa.schema.SchemaItem]:
+    number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+    return [
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+        # Of all events that were given one. Its row is locked by whoever gives more, until these
+        # are committed: so they become visible in their order.
+        sa.Column("last_position", number, nullable=False),
+    ]
+
+
+def _host() -> list[sa.schema.SchemaItem]:
+    return [
+        # Name and port of a receiver that has answered 429, 502 or 504.
+        sa.Column("host", sa.String(HOST_LENGTH), primary_key=True),
+        # Before that, nothing is sent to it.
+        sa.Column("turn_at", UTCDateTime, nullable=False),
+        # How often it has answered so without a success in between.
+        sa.Column("strikes", sa.Integer, nullable=False),
+    ]
+
+
+def _recovery() -> list[sa.schema.SchemaItem]:
+    # When its next step is due; NULL when it has come to its end.
+    due_at = sa.Column("due_at", UTCDateTime)
+    return [
+        _id(primary_key=True),
+        sa.Column("subscription_id", sa.String(ids.LENGTH), nullable=False),
+        sa.Column("owner", sa.String(OWNER_LENGTH), nullable=False),
+        sa.Column("status", sa.String(10), nullable=False),
+        # What happened from `since` to `until` is looked at.
+        sa.Column("since", UTCDateTime, nullable=False),
+        sa.Column("until", UTCDateTime, nullable=False),
+        # Whatever event has this id or a smaller one was looked at.
+        sa.Column("cursor", sa.String(ids.LENGTH), nullable=False),
+        sa.Column("examined", sa.Integer, nullable=False, default=0),
+        sa.Column("released", sa.Integer, nullable=False, default=0),
+        due_at,
+        # Seconds that the last wait for the receiver took.
+        sa.Column("pause", sa.Float, nullable=False, default=0.0),
+        sa.Column("created_at", UTCDateTime, nullable=False),
+        sa.Column("finished_at", UTCDateTime),
+        _partial_index("resthooks_recovery_due", "due_at", where=due_at.is_not(None)),
+        sa.Index("resthooks_recovery_of_subscription", "subscription_id", "id"),
+    ]
+
+
+def _answer() -> list[sa.schema.SchemaItem]:
+    return [
+        sa.Column("owner", sa.String(OWNER_LENGTH), primary_key=True),
+        # The request's `Idempotency-Key`.
+        sa.Column("key", sa.String(255), primary_key=True),
+        # Of method, path and body.
+        sa.Column("fingerprint", sa.String(64), nullable=False),
+        sa.Column("status_code", sa.Integer, nullable=False),
+        # A JSON object's text.
+        sa.Column("headers", sa.Text, nullable=False),
+        # As it was sent; sealed, for it may hold a secret.
+        sa.Column("body", sa.Text, nullable=False),
+        sa.Column("created_at", UTCDateTime, nullable=False, index=True),
+    ]
+
+
+def host_of(url: str) -> str:
+    """Name and port of a target that the guard has let through: `hooks.example.com:443`."""
+    parts = urlsplit(url)
+    port = parts.port or (80 if parts.scheme == "http" else 443)
+    return f"{(parts.hostname or '').lower()}:{port}"[:HOST_LENGTH]
+
+
+def _host_of_row(context: Any) -> str:
+    return host_of(context.get_current_parameters()["target_url"])
+
+
+def _partial_index(name: str, *columns: str, where: sa.ColumnElement[bool]) -> sa.Index:
+    return sa.Index(name, *columns, sqlite_where=where, postgresql_where=where)

@@ -49,6 +49,7 @@ class Resource:
     :param url: where a record can be fetched.
     :param watch: attributes; an update makes an event only if one of them changed. None: whatever
         the schema shows.
+    :param payload: `full`, or `thin`: then nothing but the record's key and URL is ever told.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Resource:
     verbs: tuple[str, ...] = ("create", "update", "delete")
     url: Callable[[Any], str] | None = None
     watch: tuple[str, ...] | None = None
+    payload: str = formats.FULL
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Representation:
     :param owner: None if nobody is to be told.
     :param data: JSON text.
     :param watched: the values of `Resource.watch`.
+    :param url: where it can be fetched; None if nobody said.
     """
 
     resource: Resource
@@ -74,6 +77,7 @@ class Representation:
     owner: str | None
     data: str
     watched: tuple[Any, ...]
+    url: str | None = None
 
 
 def represent(record_type: RecordType, resource: Resource, instance: Any) -> Representation:
@@ -90,6 +94,7 @@ def represent(record_type: RecordType, resource: Resource, instance: Any) -> Rep
             owner,
             formats.to_json(resource.schema.dump(instance, many=False)),
             tuple(_comparable(getattr(instance, name)) for name in resource.watch or ()),
+            url_of(resource, instance),
         )
     except Exception as error:
         raise _capture_error(resource, instance, error) from error
@@ -104,6 +109,12 @@ def owner_of(resource: Resource, instance: Any) -> str | None:
         return _owner_of(resource, instance)
     except Exception as error:
         raise _capture_error(resource, instance, error) from error
+
+
+def url_of(resource: Resource, instance: Any) -> str | None:
+    """Where a record can be fetched; None if nobody said."""
+    url = None if resource.url is None else resource.url(instance)
+    return None if url is None else str(url)
 
 
 def _capture_error(resource: Resource, instance: Any, error: Exception) -> CaptureError:

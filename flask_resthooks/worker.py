@@ -23,7 +23,9 @@ from rq.scheduler import RQScheduler
 from rq.utils import now as rq_now
 from rq.worker import SimpleWorker, WorkerStatus
 
+from .database import Database
 from .jobs import EARLY, Plant, Runner, run_for
+from .sealing import check_seals
 from .settings import shown
 from .wakeups import connect
 
@@ -66,7 +68,9 @@ def work(plant: Plant, *, burst: bool = False) -> None:
     """Work until SIGTERM or SIGINT; with `burst`, until nothing is due.
 
     :raises redis.RedisError: with `burst`, if Redis cannot be reached.
+    :raises KeyMissing: if a secret in the database cannot be opened.
     """
+    check_seals(Database(plant.engine()), plant.tables, plant.vault)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):  # RQ's worker puts its own in their place
         signal.signal(number, lambda signum, frame: stop.set())

@@ -8,11 +8,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from .. import ids
+from ..models import EVENT, utcnow
+from ..outbox.recovery import release
 from . import examples
 from . import schemas as s
-from .errors import not_found
+from .errors import APIError, not_found
+from .idempotency import once
 from .paging import page
-from .rows import SubscriptionRows
+from .recoveries import check_active
+from .rows import SubscriptionRows, count_of
 from .subscriptions import ID_PARAMETER, owned
 from .views import View, id_parameter, operation
 
@@ -51,8 +55,14 @@ class DeliveriesOfSubscription(_View):
         session, table = self.context.db.session, self.context.tables.delivery
         owned(SubscriptionRows(session, self.context.tables, self.owner), subscription_id)
         rows = sa.select(table).where(table.c.subscription_id == subscription_id)
-        if "status" in query:
-            rows = rows.where(table.c.status == query["status"])
+        for name in ("status", "event_type"):
+            if name in query:
+                rows = rows.where(table.c[name] == query[name])
+        # By their ids, which sort by time: there is an index of them.
+        if "since" in query:
+            rows = rows.where(table.c.id >= ids.at(ids.DELIVERY, query["since"]))
+        if "until" in query:
+            rows = rows.where(table.c.id < ids.at(ids.DELIVERY, query["until"]))
         return page(session, rows, table.c.id, query, show_delivery)
 
 
@@ -63,6 +73,51 @@ class Delivery(_View):
     def get(self, query: dict[str, Any], delivery_id: str) -> Any:
         """Get a delivery"""
         return show_delivery(self.delivery(delivery_id))
+
+
+class Resend(_View):
+    path_parameters = (_ID_PARAMETER,)
+
+    @operation(
+        "resend_delivery",
+        202,
+        s.RESTHooksDeliverySchema,
+        example=examples.DELIVERY,
+        problems=[409],
+        idempotent=True,
+    )
+    def post(self, query: dict[str, Any], delivery_id: str) -> Any:
+        """Send a delivery again
+
+        Whatever has become of it; the schedule of its attempts begins anew, and those that there
+        were are kept. One that waits is sent at once.
+        """
+
+        def resend() -> Any:
+            delivery = self.delivery(delivery_id)
+            session, tables = self.context.db.session, self.context.tables
+            rows = SubscriptionRows(session, tables, self.owner)
+            subscription = rows.lock(delivery["subscription_id"])
+            if subscription is None or delivery["kind"] != EVENT:
+                raise _not_resendable(
+                    "its subscription was deleted"
+                    if not subscription
+                    else f"it is a {delivery['kind']}, and not an event"
+                )
+            check_active(subscription)
+            now, table = utcnow(), tables.delivery
+            again = (
+                table.update()
+                .where(table.c.id == delivery_id, table.c.status != "sending")
+                .values(release(tables, now))
+            )
+            if not count_of(session.execute(again)):
+                raise _not_resendable("it is being sent now")
+            return show_delivery(self.delivery(delivery_id)), 202, {}
+
+        answer = once(self, resend)
+        self.context.wake()
+        return answer
 
 
 class AttemptsOfDelivery(_View):
@@ -82,6 +137,10 @@ class AttemptsOfDelivery(_View):
         rows = sa.select(table).where(table.c.delivery_id == delivery_id)
         session = self.context.db.session
         return page(session, rows, table.c.id, query, show_attempt, newest_first=False)
+
+
+def _not_resendable(why: str) -> APIError:
+    return APIError(409, f"It cannot be sent again: {why}.", error_code="not_resendable")
 
 
 def show_delivery(row: Mapping[str, Any]) -> dict[str, Any]:

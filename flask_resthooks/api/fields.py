@@ -104,6 +104,33 @@ class Metadata(fields.Dict):
         )
 
 
+class Headers(fields.Dict):
+    """An object of whatever: `own_headers` judges it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
+        if not isinstance(value, dict):
+            raise self.make_error("invalid")
+        return value
+
+
+class Number(fields.Float):
+    """A number in JSON, and nothing that looks like it; from 0.
+
+    :param maximum: the greatest that is allowed.
+    """
+
+    def __init__(self, *, maximum: float, **options: Any) -> None:
+        super().__init__(validate=validate.Range(min=0, max=maximum), **options)
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.make_error("invalid", input=value)
+        return float(value)
+
+
 class Limit(fields.Integer):
     """How many entries a page may have, in a query string."""
 

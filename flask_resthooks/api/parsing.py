@@ -38,6 +38,8 @@ class Parser(FlaskParser):
     }
 
     def load_json(self, req: flask.Request, schema: ma.Schema) -> Any:
+        if getattr(schema, "optional", False) and not read_body(req):
+            return {}
         body = parse_json(_body(req))
         if not isinstance(body, dict):
             raise invalid({BODY: ["A JSON object is needed."]})
@@ -82,6 +84,21 @@ def parse_json(raw: bytes) -> Any:
     raise APIError(400, f"The body is no JSON: {reason}.", error_code="bad_json")
 
 
+def read_body(request: flask.Request) -> bytes:
+    """The bytes of a body, whatever they are.
+
+    :raises APIError: 413, if there are more than `MAX_BODY`.
+    """
+    if (request.content_length or 0) <= MAX_BODY:
+        # A chunked one tells its length by its end only: no more than is needed to judge is read.
+        stream: Any = LimitedStream(request.stream, MAX_BODY + 1, is_max=True)
+        request.stream = stream
+        raw = request.get_data()
+        if len(raw) <= MAX_BODY:
+            return raw
+    raise APIError(413, f"The body is longer than {MAX_BODY} bytes.")
+
+
 def flatten(messages: Any) -> dict[str, list[str]]:
     """marshmallow's messages, nested as deep as the fields, as one list of texts per field."""
     found: dict[str, list[str]] = {}
@@ -116,14 +133,7 @@ def _body(request: flask.Request) -> bytes:
     charset = request.mimetype_params.get("charset", "utf-8").lower()
     if not is_json(request.mimetype) or charset not in ("utf-8", "utf8"):
         raise APIError(415, "The body must be application/json, in UTF-8.")
-    if (request.content_length or 0) <= MAX_BODY:
-        # A chunked one tells its length by its end only: no more than is needed to judge is read.
-        stream: Any = LimitedStream(request.stream, MAX_BODY + 1, is_max=True)
-        request.stream = stream
-        raw = request.get_data()
-        if len(raw) <= MAX_BODY:
-            return raw
-    raise APIError(413, f"The body is longer than {MAX_BODY} bytes.")
+    return read_body(request)
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

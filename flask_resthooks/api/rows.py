@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import scoped_session
 
 from ..event_types import widest
-from ..models import Tables, utcnow
-from ..outbox import cancel_deliveries
+from ..models import HANDSHAKE, Tables, utcnow
+from ..outbox.subscriptions import cancel_deliveries, send
 
 TRIES = 3
 
@@ -65,39 +65,55 @@ class SubscriptionRows:
         self._session.execute(self._tables.subscription.insert().values(**row, owner=self._owner))
         self._add_patterns(row["id"], row["events"])
 
+    def ask(self, row: Row, event_type: str, now: dt.datetime) -> None:
+        """Have the receiver asked for its intent, and send nothing else.
+
+        :param row: with its `intent_secret`.
+        :param event_type: of what asks.
+        """
+        reason = "the receiver is asked whether it wants to be called"
+        self._session.execute(cancel_deliveries(self._tables, row["id"], reason, now))
+        subscription = {**row, "owner": self._owner}
+        send(self._tables, self._session, subscription, HANDSHAKE, event_type, now)
+
     def change(self, subscription_id: str, changes: Callable[[Row], dict[str, Any]]) -> Row | None:
         """Change one.
 
-        :param changes: makes new values of the row as it is.
+        :param changes: makes new values of the row as it is, which nobody else can change then.
         :returns: the row as it is now, or None if there is none.
         """
-        table = self._tables.subscription
-        mine = sa.and_(table.c.id == subscription_id, table.c.owner == self._owner)
-        # Written to before it is read: that locks it on SQLite as well, which has no FOR UPDATE.
-        touch = table.update().where(mine).values(updated_at=utcnow())
-        if not _count(self._session.execute(touch)):
+        row = self.lock(subscription_id)
+        if row is None:
             return None
-        row = self.get(subscription_id)
-        assert row is not None
-        values = changes(row)
-        if values:
-            self._session.execute(table.update().where(mine).values(**values))
+        table = self._tables.subscription
+        values = {**changes(row), "updated_at": utcnow()}
+        self._session.execute(table.update().where(table.c.id == subscription_id).values(**values))
         if "events" in values:
             self._remove_patterns(subscription_id)
             self._add_patterns(subscription_id, values["events"])
         return {**row, **values}
 
-    def remove(self, subscription_id: str, now: dt.datetime) -> bool:
-        """Remove one, and cancel what it would still have got. False if there is none."""
+    def lock(self, subscription_id: str) -> Row | None:
+        """One, that nobody else can change until the transaction ends; None if there is none."""
         table = self._tables.subscription
-        mine = sa.and_(table.c.id == subscription_id, table.c.owner == self._owner)
-        if not _count(self._session.execute(table.delete().where(mine))):
-            return False
+        # Written to before it is read: that locks it on SQLite as well, which has no FOR UPDATE.
+        touch = (
+            table.update()
+            .where(table.c.id == subscription_id, table.c.owner == self._owner)
+            .values(updated_at=table.c.updated_at)
+        )
+        if not count_of(self._session.execute(touch)):
+            return None
+        return self.get(subscription_id)
+
+    def remove(self, subscription_id: str, now: dt.datetime) -> None:
+        """Remove one, and cancel what it would still have got."""
+        table = self._tables.subscription
+        self._session.execute(table.delete().where(table.c.id == subscription_id))
         self._remove_patterns(subscription_id)
         self._session.execute(
             cancel_deliveries(self._tables, subscription_id, "the subscription was deleted", now)
         )
-        return True
 
     def _remove_patterns(self, subscription_id: str) -> None:
         wish = self._tables.subscription_event
@@ -114,6 +130,7 @@ class SubscriptionRows:
         )
 
 
-def _count(result: Any) -> int:
+def count_of(result: Any) -> int:
+    """How many rows a statement has changed."""
     count: int = result.rowcount
     return count

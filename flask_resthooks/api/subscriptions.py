@@ -1,4 +1,4 @@
-"""Routes of subscriptions."""
+"""Routes of subscriptions: the list, and each of them."""
 
 from __future__ import annotations
 
@@ -9,77 +9,85 @@ from typing import Any, ClassVar
 
 import flask
 
-from .. import ids, signing
-from ..errors import ConfigurationError
+from .. import ids, intents, signing
 from ..models import utcnow
-from . import examples
+from . import etags, examples, limits, statuses
 from . import schemas as s
+from .checks import Checks
 from .context import Context
-from .errors import APIError, invalid, not_found
+from .errors import APIError, not_found
+from .idempotency import once
 from .paging import page
-from .parsing import readable
 from .rows import SubscriptionRows, write
-from .targets import TargetCheck
 from .views import View, id_parameter, operation
 
 ID_PARAMETER = id_parameter("subscription", ids.SUBSCRIPTION)
-_LOCATION = {
-    "Location": {"description": "The subscription's URL.", "schema": {"type": "string"}},
-}
+LOCATION = {"Location": {"description": "Its URL.", "schema": {"type": "string"}}}
 # Secrets are nothing for a cache.
-_NO_STORE = {"Cache-Control": "no-store"}
+NO_STORE = {"Cache-Control": "no-store"}
+
+_SHOWN = s.RESTHooksSubscriptionSchema()
 
 
-class _View(View):
+class SubscriptionView(View):
+    """Of subscriptions, or of one of them."""
+
     tag = "Webhook subscriptions"
-    target_check: ClassVar[TargetCheck]
+    checks: ClassVar[Checks]
 
     @classmethod
     def of(cls, context: Context) -> type[View]:
         made = super().of(context)
-        made.target_check = TargetCheck(context.guard)  # type: ignore[attr-defined]
+        made.checks = Checks(context)  # type: ignore[attr-defined]
         return made
 
     @cached_property
     def rows(self) -> SubscriptionRows:
         return SubscriptionRows(self.context.db.session, self.context.tables, self.owner)
 
-    def check(self, given: dict[str, Any]) -> dict[str, Any]:
-        """What was given, as columns; what the schemas could not judge is judged here.
+    def owned(self, subscription_id: str) -> Mapping[str, Any]:
+        """A subscription of the caller's.
 
-        :raises APIError: 422.
+        :raises APIError: 404.
         """
-        errors: dict[str, list[str]] = {}
-        if "target_url" in given:
-            objection = self.target_check.objection(given["target_url"])
-            if objection is not None:
-                errors["target_url"] = [objection]
-        field = "event" if "event" in given else "events"
-        if field in given:
-            given["events"] = [given.pop(field)] if field == "event" else given[field]
-            unknown = self._unknown_events(given["events"])
-            if unknown:
-                errors[field] = unknown
-        if "secret" in given:
-            try:
-                signing.key_of(given["secret"])
-            except ConfigurationError as rule:
-                errors["secret"] = [str(rule)]
-        if errors:
-            raise invalid(errors)
-        return given
+        return owned(self.rows, subscription_id)
 
-    def _unknown_events(self, names: list[str]) -> list[str]:
-        types = self.context.event_types
-        unknown = [readable(name) for name in names if not types.matches_any(name)]
-        if not unknown:
-            return []
-        known = ", ".join(types) or "none"
-        listed = ", ".join(map(repr, unknown[:10]))
-        return [f"no event type is matched by {listed}; known: {known}"]
+    def locked(self, subscription_id: str) -> Mapping[str, Any]:
+        """The same, locked until the transaction ends.
+
+        :raises APIError: 404.
+        """
+        shaped = ids.is_id(ids.SUBSCRIPTION, subscription_id)
+        row = self.rows.lock(subscription_id) if shaped else None
+        if row is None:
+            raise not_found("subscription")
+        return row
+
+    def new_handshake(self) -> dict[str, Any]:
+        """The columns of a handshake that begins now."""
+        timeout = dt.timedelta(seconds=self.context.settings.intent_timeout)
+        return {
+            "intent_secret": self.context.vault.seal(intents.new_secret()),
+            "intent_until": utcnow() + timeout,
+            "intent_tries": 0,
+        }
+
+    def ask(self, row: Mapping[str, Any], now: dt.datetime) -> None:
+        """Have the receiver asked for its intent."""
+        event_type = self.context.opening_event(row["id"], row["target_url"])
+        self.rows.ask(row, event_type, now)
+
+    def with_defaults(self, given: dict[str, Any]) -> dict[str, Any]:
+        """What was given, with the defaults that the app decides."""
+        return {"format": self.context.settings.format, **given}
+
+    def check_duplicate(self, target_url: str, events: list[str], but: str | None = None) -> None:
+        if self.context.settings.refuse_duplicates:
+            session, tables = self.context.db.session, self.context.tables
+            limits.check_duplicate(session, tables, self.owner, target_url, events, but)
 
 
-class Subscriptions(_View):
+class Subscriptions(SubscriptionView):
     @operation(
         "list_subscriptions",
         200,
@@ -101,33 +109,52 @@ class Subscriptions(_View):
         body=s.RESTHooksSubscriptionCreateSchema,
         body_examples=examples.CREATE,
         by_id=False,
-        headers=_LOCATION,
+        headers=LOCATION,
+        problems=[409],
+        idempotent=True,
+        conditional=True,
     )
     def post(self, query: dict[str, Any], given: dict[str, Any]) -> Any:
         """Subscribe a URL to event types
 
-        The answer holds the secret that the hooks are signed with. The URL must be public: an
+        The answer holds the secret that the hooks are verified with. The URL must be public: an
         address of a private network is refused.
         """
-        values = self.check(given)
-        now = utcnow()
-        row = {
-            "secret": signing.new_secret(),
-            **values,
-            "id": ids.new(ids.SUBSCRIPTION),
-            "status": "active" if values.pop("active") else "inactive",
-            "disabled_reason": None,
-            "created_at": now,
-            "updated_at": now,
-        }
-        del row["active"]
-        write(self.context.db.session, lambda: self.rows.add(row))
-        location = flask.url_for(".Subscription", subscription_id=row["id"])
-        headers = {"Location": location, **_NO_STORE}
-        return show(row), 201, headers
+        context = self.context
+        values = self.checks.columns(self.with_defaults(given), self.owner)
+        secret = given["secret"] if "secret" in given else signing.new_secret(given["signature"])
+        values["secret"] = context.vault.seal(secret)
+        active = values.pop("active")
+
+        def add() -> Any:
+            now = utcnow()
+            status = statuses.first_status(active, asks=context.intent is not None)
+            row = {
+                **values,
+                "id": ids.new(ids.SUBSCRIPTION),
+                "status": status,
+                "rate": None,
+                "disabled_reason": None,
+                "created_at": now,
+                "updated_at": now,
+                **(self.new_handshake() if status == "pending" else {"intent_until": None}),
+            }
+            limits.check_room(context.db.session, context.tables, context.settings, self.owner)
+            self.check_duplicate(row["target_url"], row["events"])
+            self.rows.add(row)
+            if row["status"] == "pending":
+                self.ask(row, now)
+            location = flask.url_for(".Subscription", subscription_id=row["id"])
+            headers = {"Location": location, "ETag": tag_of(row), **NO_STORE}
+            return {**show(row), "secret": signing.shown_secret(secret)}, 201, headers
+
+        answer = once(self, add)
+        if context.intent is not None:
+            context.wake()
+        return answer
 
 
-class Subscription(_View):
+class Subscription(SubscriptionView):
     path_parameters = (ID_PARAMETER,)
 
     @operation(
@@ -135,10 +162,12 @@ class Subscription(_View):
         200,
         s.RESTHooksSubscriptionSchema,
         example=examples.SUBSCRIPTION,
+        conditional=True,
     )
     def get(self, query: dict[str, Any], subscription_id: str) -> Any:
         """Get a subscription"""
-        return show(owned(self.rows, subscription_id))
+        row = self.owned(subscription_id)
+        return show(row), 200, {"ETag": tag_of(row)}
 
     @operation(
         "replace_subscription",
@@ -147,13 +176,15 @@ class Subscription(_View):
         example=examples.SUBSCRIPTION,
         body=s.RESTHooksSubscriptionReplaceSchema,
         body_examples=examples.REPLACE,
+        problems=[409],
+        conditional=True,
     )
     def put(self, query: dict[str, Any], given: dict[str, Any], subscription_id: str) -> Any:
         """Replace a subscription
 
         What is absent goes back to its default. Id and secret stay.
         """
-        return self._change(subscription_id, given)
+        return self._change(subscription_id, self.with_defaults(given))
 
     @operation(
         "change_subscription",
@@ -162,53 +193,59 @@ class Subscription(_View):
         example=examples.SUBSCRIPTION,
         body=s.RESTHooksSubscriptionChangeSchema,
         body_examples=examples.CHANGE,
+        problems=[409],
+        conditional=True,
     )
     def patch(self, query: dict[str, Any], given: dict[str, Any], subscription_id: str) -> Any:
         """Change some fields of a subscription"""
         return self._change(subscription_id, given)
 
-    @operation("delete_subscription", 204)
+    @operation("delete_subscription", 204, conditional=True)
     def delete(self, query: dict[str, Any], subscription_id: str) -> None:
         """Unsubscribe
 
         What waits is cancelled; what is being sent comes to its end. Deliveries can still be
         looked at by their ids.
         """
-        owned(self.rows, subscription_id)
-        removed = write(
-            self.context.db.session, lambda: self.rows.remove(subscription_id, utcnow())
-        )
-        if not removed:
-            raise not_found("subscription")
 
-    def _change(self, subscription_id: str, given: dict[str, Any]) -> dict[str, Any]:
-        # Before anything is asked of the database: resolving a name may take a while, and nobody is
-        # to wait for a connection or a lock meanwhile.
+        def remove() -> None:
+            etags.check(flask.request.headers, tag_of(self.locked(subscription_id)))
+            self.rows.remove(subscription_id, utcnow())
+
+        write(self.context.db.session, remove)
+
+    def _change(self, subscription_id: str, given: dict[str, Any]) -> Any:
         try:
-            values = self.check(given)
+            values = self.checks.columns(given, self.owner)
         except APIError:
-            owned(self.rows, subscription_id)  # what is not there cannot be sent anything wrong
+            self.owned(subscription_id)  # what is not there cannot be sent anything wrong
             raise
-        active = values.pop("active", None)
+        asked = False
+
+        def changes(row: Mapping[str, Any]) -> dict[str, Any]:
+            nonlocal asked
+            etags.check(flask.request.headers, tag_of(row))
+            now = utcnow()
+            asks = self.context.intent is not None
+            more = statuses.changed(row, values, asks=asks, now=now)
+            made = {name: value for name, value in (values | more).items() if name != "active"}
+            if {"target_url", "events"} & made.keys():
+                will_be = {**row, **made}
+                self.check_duplicate(will_be["target_url"], will_be["events"], row["id"])
+            asked = made.get("status") == "pending"
+            if asked:
+                made |= self.new_handshake()
+                self.ask({**row, **made}, now)
+            return made
+
         row = write(
             self.context.db.session,
-            lambda: self.rows.change(
-                subscription_id, lambda row: {**values, **turned(row["status"], active)}
-            ),
+            lambda: (self.locked(subscription_id), self.rows.change(subscription_id, changes))[1],
         )
-        if row is None:
-            raise not_found("subscription")
-        return show(row)
-
-
-class Secret(_View):
-    path_parameters = (ID_PARAMETER,)
-
-    @operation("get_secret", 200, s.RESTHooksSecretSchema, example={"secret": examples.SECRET})
-    def get(self, query: dict[str, Any], subscription_id: str) -> Any:
-        """Get the secret that a subscription's hooks are signed with"""
-        row = owned(self.rows, subscription_id)
-        return {"secret": row["secret"]}, 200, _NO_STORE
+        if asked:
+            self.context.wake()
+        assert row is not None
+        return show(row), 200, {"ETag": tag_of(row)}
 
 
 def owned(rows: SubscriptionRows, subscription_id: str) -> Mapping[str, Any]:
@@ -222,20 +259,17 @@ def owned(rows: SubscriptionRows, subscription_id: str) -> Mapping[str, Any]:
     return row
 
 
-def turned(status: str, active: bool | None) -> dict[str, Any]:
-    """What changes when `active` is set (None: it was not)."""
-    if active is True and status in ("inactive", "disabled"):
-        return {"status": "active", "disabled_reason": None}
-    if active is False and status in ("active", "disabled"):
-        return {"status": "inactive", "disabled_reason": None}
-    return {}
-
-
 def show(row: Mapping[str, Any], now: dt.datetime | None = None) -> dict[str, Any]:
     """A row as the API shows it; the schemas leave out what is not for everybody."""
     shown = dict(row)
     over = row["expires_at"] is not None and row["expires_at"] <= (now or utcnow())
-    if row["status"] == "active" and over:
+    if row["status"] in ("active", "pending") and over:
         shown["status"] = "expired"
     shown["active"] = shown["status"] == "active"
+    shown["confirm_until"] = row["intent_until"] if shown["status"] == "pending" else None
     return shown
+
+
+def tag_of(row: Mapping[str, Any]) -> str:
+    """The `ETag` of a subscription."""
+    return etags.of(_SHOWN.dump(show(row)))

@@ -40,7 +40,21 @@ Error = Literal[
 
 ERRORS: tuple[str, ...] = get_args(Error)
 
-KEPT_HEADERS = frozenset({"retry-after", "content-type", "location", "x-hook-secret"})
+METHODS = ("POST", "OPTIONS")
+"""What a `Request` may be."""
+
+KEPT_HEADERS = frozenset(
+    {
+        "allow",
+        "content-type",
+        "location",
+        "retry-after",
+        "webhook-allowed-origin",
+        "webhook-allowed-rate",
+        "x-hook-secret",
+        "x-request-id",
+    }
+)
 """The headers of the receiver's answer that an `Answer` keeps."""
 
 MAX_DETAIL = 500
@@ -52,18 +66,31 @@ TRANSPORTS = {"requests": "flask_resthooks.transport.requests:RequestsTransport"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A POST to be made.
+    """A POST to be made; or an OPTIONS, by which some receivers are asked for their intent.
+
+    Header values may be secrets. No transport shows them: not in an answer's detail, not in its
+    log, not in the text of an exception. (The receiver's own text may repeat what it was sent.)
 
     :param headers: everything but `Host`, `Content-Length`, `Accept-Encoding` and what else
-        belongs to the connection: those are the transport's, and ignored here.
+        belongs to the connection: those are the transport's, and ignored here. A name or a value
+        that has no place in HTTP (a control character, one beyond latin-1) makes this attempt
+        fail, as `internal`.
+    :param body: of an OPTIONS, nothing is sent if it is empty.
     :param start_before: the `time.monotonic()` by which the attempt must have started; a request
         that waited longer for a free thread is not sent at all.
+    :param method: one of `METHODS`.
+    :raises ValueError: for any other method.
     """
 
     url: str
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
     start_before: float = math.inf
+    method: str = "POST"
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"the method {self.method!r} is none of {', '.join(METHODS)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +114,7 @@ class Answer:
     error: Error | None = None
     detail: str = ""
     body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     duration: float = 0.0
     started: bool = True
 

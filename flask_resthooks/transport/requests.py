@@ -61,7 +61,9 @@ _OWN_HEADERS = frozenset(
     }
 )
 _HEADER_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
-_BAD_IN_HEADER_VALUE = re.compile(r"[\r\n\0]")
+# RFC 9110, section 5.5; what is beyond latin-1 has no bytes there.
+_BAD_IN_HEADER_VALUE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+_NO_LETTER_OR_DIGIT = re.compile(r"[^0-9A-Za-z]+")
 
 # What a connection that had gone stale in the pool answers with.
 _STALE = (
@@ -226,7 +228,10 @@ class _Failed(Exception):
 
 
 class _Plan:
-    """All that can be known of a POST from its URL; kept for the next one to the same URL."""
+    """All that can be known of a request from its URL; kept for the next one to the same URL.
+
+    `head` is what follows the method.
+    """
 
     __slots__ = ("head", "key", "target")
 
@@ -234,13 +239,12 @@ class _Plan:
         self.target = target
         self.key = (target.scheme, target.host, target.port)
         self.head = (
-            f"POST {target.path} HTTP/1.1\r\nHost: {target.authority}\r\n"
-            "Accept-Encoding: identity\r\n"
+            f" {target.path} HTTP/1.1\r\nHost: {target.authority}\r\nAccept-Encoding: identity\r\n"
         )
 
 
 class _Attempt:
-    """One POST on its way, and what has come back of it so far."""
+    """One request on its way, and what has come back of it so far."""
 
     def __init__(
         self, transport: RequestsTransport, plan: _Plan, request: Request, start: float
@@ -348,14 +352,20 @@ class _Attempt:
         return _Connection(target.host, target.port)
 
     def _message(self) -> bytes:
-        lines = [self.plan.head]
+        method, body = self.request.method, self.request.body
+        lines = [method, self.plan.head]
         for name, value in self.request.headers.items():
             if _known_header(name):
+                # Looked at before it is encoded: a UnicodeEncodeError has the whole head in it.
                 if _BAD_IN_HEADER_VALUE.search(value):
-                    raise ValueError(f"the value of the header {name!r} holds a line break")
+                    raise ValueError(
+                        f"the value of the header {name!r} holds a character that has no place "
+                        "in HTTP"
+                    )
                 lines.append(f"{name}: {value}\r\n")
-        body = self.request.body
-        lines.append(f"Content-Length: {len(body)}\r\n\r\n")
+        if body or method == "POST":
+            lines.append(f"Content-Length: {len(body)}\r\n")
+        lines.append("\r\n")
         return "".join(lines).encode("latin-1") + body
 
 
@@ -363,7 +373,11 @@ class _Attempt:
 def _known_header(name: str) -> bool:
     """Whether a header is to be sent; the connection's own are not."""
     if not _HEADER_NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of a header")
+        # What comes after may be a value that somebody has put into the name.
+        begin = _HEADER_NAME.match(name)
+        raise ValueError(
+            f"a header has no proper name; it begins with {begin[0] if begin else ''!r}"
+        )
     return name.lower() not in _OWN_HEADERS
 
 
@@ -372,7 +386,7 @@ class _Prepared(requests.PreparedRequest):
 
     def __init__(self, attempt: _Attempt) -> None:
         self.attempt = attempt
-        self.method = "POST"
+        self.method = attempt.request.method
         self.url = attempt.plan.target.url
         self.headers = attempt.request.headers  # type: ignore[assignment]  # any mapping will do
         self.body = attempt.request.body
@@ -499,7 +513,23 @@ def _answer(attempt: _Attempt | None, failure: Exception | None, start: float) -
         body = bytes(response.body[: attempt.transport.response_limit])
         headers = {k: v for k, v in response.fields.items() if k in KEPT_HEADERS}
     word, detail = _describe(failure) if failure is not None else (None, "")
+    if word == "protocol" and attempt is not None and _repeats(detail, attempt.request.headers):
+        detail = "the answer is not HTTP: it repeats what was sent"
     return Answer(status, word, _readable(detail), body, headers, time.monotonic() - start)
+
+
+def _repeats(detail: str, headers: Mapping[str, str]) -> bool:
+    """Whether a part of a header's value is in the beginning of an answer that is not HTTP.
+
+    Letters and digits are compared, and eight of them are a part: `detail` has been cut and quoted.
+    """
+    said = _NO_LETTER_OR_DIGIT.sub("", detail)
+    for value in headers.values():
+        sent = _NO_LETTER_OR_DIGIT.sub("", value)
+        size = min(len(sent), 8)
+        if size >= 4 and any(sent[i : i + size] in said for i in range(len(sent) - size + 1)):
+            return True
+    return False
 
 
 def _readable(detail: str) -> str:

@@ -71,6 +71,18 @@ class Host:
         made: dict[str, Any] = answer.get_json()
         return made
 
+    def call(
+        self, method: str, path: str, body: Any = None, *, owner: str | None = "1", **headers: str
+    ) -> Any:
+        """A request to the API; the answer's `json` is what counts."""
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.app.test_client().open(
+            f"/api/v1{path}",
+            method=method,
+            json=body,
+            headers={**({} if owner is None else {"X-Owner": owner}), **given},
+        )
+
     def create(self, count: int = 1, owner: int = 1) -> None:
         with self.app.app_context():
             db.session.add_all(
@@ -127,7 +139,7 @@ class Host:
         event, delivery = self.tables.event, self.tables.delivery
         with self.engine.connect() as connection:
             events = connection.scalar(
-                sa.select(sa.func.count()).select_from(event).where(event.c.fanned_out_at.is_(None))
+                sa.select(sa.func.count()).select_from(event).where(event.c.position.is_(None))
             )
             deliveries = connection.scalar(
                 sa.select(sa.func.count())

@@ -19,6 +19,7 @@ from flask_resthooks.api import Context, create_blueprint
 from flask_resthooks.event_types import EventType, EventTypes
 from flask_resthooks.guard import Guard
 from flask_resthooks.settings import Settings
+from flask_resthooks.vault import Vault
 
 NAMES = ("contact.create", "contact.update", "contact.delete", "invoice.paid")
 URL = "https://hooks.example.com/crm"
@@ -84,6 +85,7 @@ class Host:
                 resolver=resolver,
             ),
             owner=owner or (lambda: self.owner),
+            vault=Vault(self.settings.encryption_keys),
         )
         self.api.register_blueprint(create_blueprint(self.context))
         with self.app.app_context():
@@ -150,6 +152,46 @@ class Host:
             for number in range(count)
         ]
         self.execute(self.tables.attempt.insert(), rows)
+        return [row["id"] for row in rows]
+
+    def events(self, count: int, **columns: Any) -> list[str]:
+        """Put events into the log, oldest first."""
+        now = models.utcnow()
+        rows = [
+            {
+                "id": ids.new(ids.EVENT, at=now.timestamp() + number),
+                "type": "contact.create",
+                "owner": "acme",
+                "resource": "contact:17",
+                "created_at": now + dt.timedelta(seconds=number),
+                "data": '{"id":17,"name":"Ada"}',
+                "position": number + 1,
+                **columns,
+            }
+            for number in range(count)
+        ]
+        self.execute(self.tables.event.insert(), rows)
+        return [row["id"] for row in rows]
+
+    def recoveries(self, subscription_id: str, count: int, **columns: Any) -> list[str]:
+        """Put recoveries that have come to their end into the database, oldest first."""
+        now = models.utcnow()
+        rows = [
+            {
+                "id": ids.new(ids.RECOVERY, at=now.timestamp() + number),
+                "subscription_id": subscription_id,
+                "owner": "acme",
+                "status": "done",
+                "since": now,
+                "until": now,
+                "cursor": "",
+                "created_at": now,
+                "finished_at": now,
+                **columns,
+            }
+            for number in range(count)
+        ]
+        self.execute(self.tables.recovery.insert(), rows)
         return [row["id"] for row in rows]
 
     def execute(self, statement: Any, rows: Any = None) -> None:

@@ -8,7 +8,10 @@ is, no document can say; `_narrowed` says it, so that no check has to be left ou
 from __future__ import annotations
 
 import atexit
+import itertools
+import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,9 @@ import pytest
 import schemathesis
 from api_host import ADDRESSES, NAMES, Host, host
 from hypothesis import strategies as st
+
+from flask_resthooks import signing
+from flask_resthooks.api.fields import IdCursor
 
 # Not the formats `uri` and `date-time`: schemathesis feeds them with what it finds in answers and
 # examples, where a resource is a URI, and a time in the past.
@@ -28,6 +34,11 @@ schemathesis.openapi.format(
         st.text("abcxyz0123456789/-_.~%?&=", max_size=50),
     ),
 )
+# Which state a subscription is in, no document can say either.
+HEADERS: dict[str, list[str]] = {
+    "If-Match": ["*"],
+    "If-None-Match": ["*", '"5d41402a"', 'W/"5d41402a", "x"'],
+}
 FUTURE = (
     r"^2(099|1[0-9][0-9])-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])[Tt]"
     r"([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]{1,12})?"
@@ -49,14 +60,38 @@ def _narrowed(document: dict[str, Any], ids: dict[str, list[str]]) -> dict[str, 
     """
     for path in document["paths"].values():
         for parameter in path.get("parameters", ()):
-            parameter["schema"]["enum"] = ids[parameter["name"]]
+            if parameter["in"] == "path":
+                parameter["schema"]["enum"] = ids[parameter["name"]]
         if "delete" in path:
             doomed = {**parameter, "schema": {"enum": ids["doomed"]}}
             path["delete"]["parameters"].append(doomed)
+        for method in path.keys() & {"get", "put", "patch", "delete"}:
+            for header in path[method].get("parameters", ()):
+                if header["name"] in HEADERS:
+                    header["schema"] = {"enum": HEADERS[header["name"]]}
+    schemas = document["components"]["schemas"]
+    for name in ("SubscriptionCreate", "Rotation"):
+        # Which secret is of which kind, and that each is well made.
+        schemas[f"RESTHooks{name}"]["properties"]["secret"] = {"enum": [signing.new_secret()]}
+        schemas[f"RESTHooks{name}"]["properties"]["signature"] = {"enum": ["v1"]}
+    schemas["RESTHooksPing"]["properties"]["event"]["enum"] = list(NAMES)
+    schemas["RESTHooksRecover"]["properties"]["since"] = {"type": "string", "pattern": FUTURE}
+    for path, parameter in _queries(document):
+        if parameter["name"] in ("since", "until"):
+            parameter["schema"] = {"type": "string", "pattern": FUTURE}
+        elif path == "/api/v1/events" and parameter["name"] in ("after", "cursor"):
+            values = ids["event_id"]
+            if parameter["name"] == "cursor":
+                values = [IdCursor.of(event_id) for event_id in values]
+            parameter["schema"] = {"enum": values}
     patterns = [*NAMES, "contact.*", "invoice.*", "*"]
     for name in ("Create", "Replace", "Change"):
-        schema = document["components"]["schemas"][f"RESTHooksSubscription{name}"]
-        properties = schema["properties"]
+        properties = schemas[f"RESTHooksSubscription{name}"]["properties"]
+        properties["headers"] = {
+            "type": "object",
+            "properties": {"X-Team": {"type": "string", "pattern": "^[a-z]{1,9}$"}},
+            "additionalProperties": False,
+        }
         properties["target_url"]["format"] = "callable-url"
         properties["expires_at"] = {"type": ["string", "null"], "pattern": FUTURE}
         properties["event"]["enum"] = patterns
@@ -70,12 +105,22 @@ def _narrowed(document: dict[str, Any], ids: dict[str, list[str]]) -> dict[str, 
     return document
 
 
+def _queries(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method in methods.keys() & {"get", "post"}:
+            for parameter in methods[method].get("parameters", ()):
+                if parameter.get("in") == "query":
+                    yield path, parameter
+
+
 _directory = tempfile.TemporaryDirectory()
 atexit.register(_directory.cleanup)
 HOST = Host(f"sqlite:///{Path(_directory.name)}/test.db", config={"OPENAPI_VERSION": "3.1.0"})
 SUBSCRIPTIONS, DOOMED = ([HOST.subscribe()["id"] for _ in range(30)] for _ in range(2))
 DELIVERIES = HOST.deliveries(SUBSCRIPTIONS[0], 30)
 HOST.attempts(DELIVERIES[0], 30)
+EVENTS = HOST.events(30)
+RECOVERIES = HOST.recoveries(SUBSCRIPTIONS[0], 30)
 
 SCHEMA = schemathesis.openapi.from_dict(
     _narrowed(
@@ -84,11 +129,24 @@ SCHEMA = schemathesis.openapi.from_dict(
             "subscription_id": SUBSCRIPTIONS,
             "doomed": DOOMED,
             "delivery_id": DELIVERIES[:3],
+            "event_id": EVENTS,
+            "recovery_id": RECOVERIES,
             "name": list(NAMES),
         },
     )
 )
 SCHEMA.app = HOST.app
+
+
+_numbers = itertools.count()
+
+
+@schemathesis.hook
+def before_call(context: Any, case: schemathesis.Case, kwargs: dict[str, Any]) -> None:
+    """A key that was used once can only be used again for the very same request."""
+    key = (case.headers or {}).get("Idempotency-Key")
+    if isinstance(key, str) and re.fullmatch("[!-~]{1,255}", key):
+        case.headers["Idempotency-Key"] = f"key-{next(_numbers)}"
 
 
 @SCHEMA.parametrize()

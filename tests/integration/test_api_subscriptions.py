@@ -20,7 +20,8 @@ from flask_resthooks.settings import Settings
 
 FIELDS = {
     *("id", "target_url", "events", "status", "active", "description", "metadata", "format"),
-    *("payload", "expires_at", "created_at", "updated_at", "disabled_reason"),
+    *("payload", "expires_at", "created_at", "updated_at", "disabled_reason", "signature"),
+    *("header_names", "rate", "expiry_notice", "confirm_until"),
 }
 
 
@@ -458,7 +459,19 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({**FINE, "secret": "whsec_\ud800"}, "secret"),
     ({**FINE, "id": "sub_1"}, "id"),
     ({**FINE, "status": "active"}, "status"),
-    ({**FINE, "headers": {}}, "headers"),
+    ({**FINE, "secret": ""}, "secret"),
+    ({**FINE, "signature": "v2"}, "signature"),
+    ({**FINE, "signature": "v1a", "secret": signing.new_secret()}, "secret"),
+    ({**FINE, "headers": []}, "headers"),
+    ({**FINE, "headers": {"Host": "x"}}, "headers"),
+    ({**FINE, "headers": {"X-Team": "a\r\nHost: x"}}, "headers"),
+    ({**FINE, "headers": {"webhook-id": "x"}}, "headers"),
+    ({**FINE, "headers": {"X-Team": 1}}, "headers"),
+    ({**FINE, "headers": {f"X-{number}": "x" for number in range(21)}}, "headers"),
+    ({**FINE, "header_names": ["X-Team"]}, "header_names"),
+    ({**FINE, "expiry_notice": "yes"}, "expiry_notice"),
+    ({**FINE, "format": "xml"}, "format"),
+    ({**FINE, "payload": "skinny"}, "payload"),
     ({**FINE, "x" * 500: 1}, "x" * 100 + "…"),
     ({**FINE, "\ud800": 1}, "?"),
 ]

@@ -18,7 +18,7 @@ from world import World
 from flask_resthooks import retry, settings, signing, transport
 from flask_resthooks.drain import Drain
 from flask_resthooks.guard import Guard
-from flask_resthooks.outbox import Outbox, Outcome, Settled
+from flask_resthooks.outbox import Outbox, Outcome, Settled, Sight
 
 LOOPBACK = {"RESTHOOKS_REQUIRE_HTTPS": False, "RESTHOOKS_ALLOWED_NETWORKS": ["127.0.0.0/8"]}
 
@@ -302,10 +302,10 @@ def test_a_settle_that_the_database_refuses_is_tried_again(
     settle = world.outbox.settle
     failures = iter([sa.exc.OperationalError("settle", {}, Exception("gone"))] * 2)
 
-    def refuse(outcomes: list[Outcome]) -> Settled:
+    def refuse(outcomes: list[Outcome], failing_limit: float) -> Settled:
         for failure in failures:
             raise failure
-        return settle(outcomes)
+        return settle(outcomes, failing_limit)
 
     monkeypatch.setattr(world.outbox, "settle", refuse)
     world.subscribe("*", target_url=inbox.url())
@@ -366,8 +366,8 @@ def test_a_fan_out_to_many_takes_on_fewer_events(
     fan_out = world.outbox.fan_out
     made: list[tuple[int, int]] = []
 
-    def counted(limit: int, delay: float) -> tuple[int, int]:
-        made.append(fan_out(limit, delay))
+    def counted(limit: int, delay: float, sight: Sight) -> tuple[int, int]:
+        made.append(fan_out(limit, delay, sight))
         return made[-1]
 
     monkeypatch.setattr(world.outbox, "fan_out", counted)

@@ -331,7 +331,7 @@ def test_a_second_resource_of_a_model_or_name_is_refused_as_a_whole() -> None:
     class Other(db.Model):  # type: ignore[name-defined, misc]
         id = db.Column(db.Integer, primary_key=True)
 
-    with pytest.raises(ConfigurationError, match=r"registered already: 'thing.create'"):
+    with pytest.raises(ConfigurationError, match=r"'thing.create' is registered already"):
         hooks.resource("thing", schema=ThingSchema, owner="owner")(Other)
     hooks.resource("other", schema=ThingSchema, owner="owner", verbs=("delete",))(Other)
     assert list(hooks.event_types) == ["thing.create", "other.delete"]

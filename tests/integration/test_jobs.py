@@ -16,8 +16,10 @@ from world import World
 
 from flask_resthooks import jobs, settings, signals
 from flask_resthooks.errors import ConfigurationError
+from flask_resthooks.event_types import EventTypes
 from flask_resthooks.guard import Guard
 from flask_resthooks.jobs import Plant, Runner
+from flask_resthooks.vault import Vault
 from flask_resthooks.wakeups import Wakeups
 
 
@@ -44,6 +46,8 @@ def plant(world: World, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Plan
         settings=chosen,
         guard=Guard(require_https=False, allowed_networks=["127.0.0.0/8"]),
         wakeups=Wakeups(chosen),
+        event_types=EventTypes(),
+        vault=Vault(),
     )
 
 

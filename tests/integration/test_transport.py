@@ -55,8 +55,9 @@ def post(
     url: str,
     body: bytes = b"{}",
     headers: Mapping[str, str] = MappingProxyType({}),
+    method: str = "POST",
 ) -> Answer:
-    return transport.submit(Request(url, headers, body)).result(10)
+    return transport.submit(Request(url, headers, body, method=method)).result(10)
 
 
 def fake_resolver(*answers: list[str]) -> Any:
@@ -518,6 +519,224 @@ def test_a_request_whose_time_has_passed_is_not_sent(make: Make) -> None:
         in_time = Request(receiver.url(), {}, b"", start_before=time.monotonic() + 60)
         assert transport.submit(in_time).result(10).status == 200
         assert len(receiver.requests) == 1
+
+
+# OPTIONS
+
+
+def test_options_arrive_as_they_were_given(make: Make) -> None:
+    granted = (
+        b"HTTP/1.1 204 No Content\r\nAllow: POST\r\nWebHook-Allowed-Origin: crm.example.com\r\n"
+        b"WEBHOOK-ALLOWED-RATE: 120\r\nX-Request-Id: r1\r\nSet-Cookie: a=b\r\n\r\n"
+    )
+    with Receiver(answering(granted)) as receiver:
+        headers = {"webhook-request-origin": "crm.example.com", "Content-Length": "5"}
+        url = receiver.url("/hook/ü?a=b#fragment")
+        answer = post(make(), url, b"", headers, "OPTIONS")
+        assert (answer.status, answer.error, answer.body) == (204, None, b"")
+        assert answer.headers == {
+            "allow": "POST",
+            "webhook-allowed-origin": "crm.example.com",
+            "webhook-allowed-rate": "120",
+            "x-request-id": "r1",
+        }
+        assert receiver.requests == [
+            b"OPTIONS /hook/%C3%BC?a=b HTTP/1.1\r\n"
+            b"Host: 127.0.0.1:" + str(receiver.port).encode() + b"\r\n"
+            b"Accept-Encoding: identity\r\n"
+            b"webhook-request-origin: crm.example.com\r\n\r\n"
+        ]
+
+
+def test_only_options_go_without_a_length(make: Make) -> None:
+    """One after the other on one connection, so that a wrong length would spoil the next."""
+    sent = [("OPTIONS", b""), ("POST", b""), ("OPTIONS", b"{}"), ("POST", b"{}"), ("OPTIONS", b"")]
+    with Receiver(answering()) as receiver:
+        transport = make()
+        for method, body in sent:
+            answer = post(transport, receiver.url("/same"), body, {"a": "b"}, method)
+            assert (answer.status, answer.error, answer.body) == (200, None, b"ok")
+        assert receiver.connections == 1
+        heads = [request.partition(b"\r\n\r\n")[0] for request in receiver.requests]
+        assert [head.partition(b" /same HTTP/1.1\r\n")[0] for head in heads] == [
+            method.encode() for method, _ in sent
+        ]
+        lengths = [head.partition(b"Content-Length: ")[2] for head in heads]
+        assert lengths == [b"", b"0", b"2", b"2", b""]
+        assert [request[-2:] for request in receiver.requests if b"h: 2" in request] == [b"{}"] * 2
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "post", "", "POST ", "OPTIONS / HTTP/1.1\r\nA:"])
+def test_no_other_method_is_made(method: str) -> None:
+    with pytest.raises(ValueError, match="is none of POST, OPTIONS"):
+        Request("https://example.com/", {}, b"", method=method)
+
+
+def test_a_redirect_of_options_is_not_followed(make: Make) -> None:
+    with Receiver(answering()) as elsewhere:
+        head = f"HTTP/1.1 307 T\r\nLocation: {elsewhere.url()}\r\nContent-Length: 0\r\n\r\n"
+        with Receiver(answering(head.encode())) as receiver:
+            assert post(make(), receiver.url(), b"", method="OPTIONS").status == 307
+        assert elsewhere.connections == 0
+
+
+def test_options_on_a_stale_connection_are_tried_once_more(make: Make) -> None:
+    def handler(receiver: Receiver, sock: socket.socket) -> None:
+        receiver.read_request(sock)
+        sock.sendall(OK)
+        receiver.read_request(sock)
+
+    with Receiver(handler) as receiver:
+        transport = make()
+        for method in ("POST", "OPTIONS", "OPTIONS"):
+            assert post(transport, receiver.url(), b"", method=method).status == 200
+        assert receiver.connections == 3
+        assert [request[:4] for request in receiver.requests] == [
+            *(b"POST", b"OPTI", b"OPTI", b"OPTI", b"OPTI")
+        ]
+
+
+def test_options_are_refused_and_timed_like_any_request(make: Make) -> None:
+    with Receiver(silent) as receiver:
+        answer = post(make(), receiver.url(), b"", method="OPTIONS")
+        assert (answer.status, answer.error) == (None, "timeout")
+        refused = post(make(Guard(require_https=False)), receiver.url(), b"", method="OPTIONS")
+        assert (refused.error, receiver.connections) == ("address_refused", 1)
+
+
+# Headers whose values are secrets
+
+
+HIDDEN = "tok-5f2c9a17e4b80d63"
+
+
+def assert_hidden(answer: Answer, log: str) -> None:
+    """No eight letters of it in a row: a part would be of use to a guesser."""
+    for said in (answer.detail, repr(answer), log):
+        assert not [i for i in range(len(HIDDEN) - 7) if HIDDEN[i : i + 8] in said]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *("\r\n", "\n", "\r", "\0", "\x01", "\x0b", "\x1f", "\x7f"),
+        *("€", "\u0100", "\U0001f600", "\ud800", "\udc80", "\u2028"),
+    ],
+    ids=ascii,
+)
+@pytest.mark.parametrize("before, after", [("", HIDDEN), (HIDDEN, ""), (HIDDEN, HIDDEN)])
+@pytest.mark.parametrize("method", ["POST", "OPTIONS"])
+def test_a_value_that_cannot_be_sent_is_its_own_attempts_failure_and_not_shown(
+    make: Make, caplog: pytest.LogCaptureFixture, bad: str, before: str, after: str, method: str
+) -> None:
+    caplog.set_level("DEBUG")
+    with Receiver(answering()) as receiver:
+        transport = make()
+        headers = {"Authorization": f"Bearer {before}{bad}{after}", "x-other": HIDDEN}
+        futures = [
+            transport.submit(Request(receiver.url(f"/{number}"), given, b"", method=method))
+            for number, given in enumerate(({"a": "b"}, headers, {"a": "b"}))
+        ]
+        before_it, answer, after_it = [future.result(10) for future in futures]
+        assert (answer.status, answer.error) == (None, "internal")
+        assert "'Authorization'" in answer.detail
+        assert "Traceback" in caplog.text
+        assert bad not in answer.detail
+        assert_hidden(answer, caplog.text)
+        assert before_it.status == after_it.status == 200
+        assert len(receiver.requests) == 2
+
+
+def test_a_value_in_latin_1_arrives(make: Make) -> None:
+    text = "".join(map(chr, [9, *range(0x20, 0x7F), *range(0x80, 0x100)]))
+    with Receiver(answering()) as receiver:
+        assert post(make(), receiver.url(), headers={"x-all": f"[{text}]"}).status == 200
+        assert f"\r\nx-all: [{text}]\r\n".encode("latin-1") in receiver.requests[0]
+
+
+@pytest.mark.parametrize(
+    "name", [f"Authorization: {HIDDEN}", f"Authorization {HIDDEN}", f"ü{HIDDEN}", f"\r\n{HIDDEN}"]
+)
+def test_a_value_that_got_into_a_name_is_not_shown(
+    make: Make, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    caplog.set_level("DEBUG")
+    with Receiver(answering()) as receiver:
+        answer = post(make(), receiver.url(), headers={name: HIDDEN})
+        assert answer.error == "internal"
+        assert_hidden(answer, caplog.text)
+        assert receiver.requests == []
+
+
+@pytest.mark.parametrize("value", [None, 5, HIDDEN.encode(), [HIDDEN]], ids=type)
+def test_a_value_that_is_no_text_is_not_shown(
+    make: Make, caplog: pytest.LogCaptureFixture, value: Any
+) -> None:
+    caplog.set_level("DEBUG")
+    with Receiver(answering()) as receiver:
+        answer = post(make(), receiver.url(), headers={"x-secret": value, "x-other": HIDDEN})
+        assert answer.error == "internal"
+        assert_hidden(answer, caplog.text)
+
+
+@hypothesis.given(st.text(st.characters(exclude_categories=()), max_size=5))
+def test_a_value_is_sent_as_it_is_or_not_at_all(text: str) -> None:
+    guard = Guard(require_https=False, allowed_networks=LOOPBACK)
+    with Receiver(answering()) as receiver:
+        transport = RequestsTransport(guard, 1, 5, 5, 100)
+        try:
+            answer = post(transport, receiver.url(), headers={"x-a": f"<{text}{HIDDEN}>"})
+        finally:
+            transport.close()
+        if answer.error is None:
+            sent = f"\r\nx-a: <{text}{HIDDEN}>\r\n".encode("latin-1")
+            assert receiver.requests[0].count(b"\r\n") == 6
+            assert sent in receiver.requests[0]
+        else:
+            assert (answer.error, receiver.requests) == ("internal", [])
+            assert HIDDEN not in answer.detail
+
+
+@pytest.mark.parametrize(
+    "value",
+    [HIDDEN, f"Bearer {HIDDEN}", f'Basic "{HIDDEN}"', f"é\\'\"{HIDDEN}", HIDDEN + "x" * 5000],
+)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"%s\r\n",
+        b"HTTP/1.1 %s\r\n\r\n",
+        b"HTTP/2 200 \x1b%s\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n",
+        CHUNKED + b"%s\r\n",
+        CHUNKED + b"1\r\nx%s\r\n",
+        b"X" * 30 + b"%s\r\n",
+    ],
+)
+def test_an_answer_that_repeats_a_value_is_not_shown(
+    make: Make, caplog: pytest.LogCaptureFixture, answer: bytes, value: str
+) -> None:
+    caplog.set_level("DEBUG")
+    repeated = answer % value.encode("latin-1")
+    with Receiver(answering(repeated, requests=1)) as receiver:
+        got = post(make(), receiver.url(), headers={"x-number": "7", "authorization": value})
+        assert got.error == "protocol"
+        assert got.detail.startswith("the answer is not HTTP")
+        assert_hidden(got, caplog.text)
+
+
+def test_an_answer_that_repeats_nothing_is_shown(make: Make) -> None:
+    with Receiver(answering(b"SSH-2.0-OpenSSH_9.9\r\n", requests=1)) as receiver:
+        headers = {"x-number": "2", "x-short": "SSH", "x-empty": "", "authorization": HIDDEN}
+        answer = post(make(), receiver.url(), headers=headers)
+        assert "SSH-2.0-OpenSSH_9.9" in answer.detail
+
+
+def test_a_request_and_an_answer_do_not_show_their_headers() -> None:
+    request = Request("https://example.com/", {"authorization": HIDDEN}, HIDDEN.encode())
+    answer = Answer(200, headers={"x-hook-secret": HIDDEN})
+    assert HIDDEN not in f"{request!r} {answer!r}"
+    assert "https://example.com/" in repr(request)
 
 
 # Deadlines

@@ -58,7 +58,7 @@ class World:
 
     def event_row(self, type_: str = "contact.create", owner: str = "1") -> dict[str, Any]:
         return {
-            "id": ids.new(ids.EVENT),
+            "id": ids.new(ids.EVENT, self.now.timestamp()),
             "type": type_,
             "owner": owner,
             "created_at": self.now,

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
@@ -56,6 +59,7 @@ def covers(pattern: str, name: str) -> bool:
 @given(st.lists(NAMES, max_size=8, unique=True))
 def test_event_types_are_found_by_name_in_the_order_of_registration(names: list[str]) -> None:
     assume(all(len(name) <= event_types.MAX_LENGTH for name in names))
+    assume(not any(name.startswith("resthooks.") for name in names))
     types = EventTypes()
     added = [types.add(EventType(name, description=name.upper())) for name in names]
     assert list(types) == names
@@ -113,6 +117,7 @@ def test_event_types_are_a_mapping_whose_get_has_a_default() -> None:
 
 @given(WORDS)
 def test_a_word_that_passes_can_begin_a_name(word: str) -> None:
+    assume(word != event_types.RESERVED)
     assert check_word(word) == word
     assert registered(f"{word}.create")
 
@@ -180,3 +185,191 @@ def test_the_widest_patterns_of_an_example() -> None:
     given_ = ["contact.create", "contact.*", "invoice.paid", "contact.*", "crm.contact.*", "crm.*"]
     assert widest(given_) == ["contact.*", "invoice.paid", "crm.*"]
     assert widest([*given_, "*"]) == ["*"]
+
+
+# What is ours.
+
+
+@pytest.mark.parametrize("name", ["resthooks.ping", "resthooks.x", "resthooks.crm.contact.create"])
+def test_the_names_of_what_is_built_in_cannot_be_taken(name: str) -> None:
+    types = EventTypes()
+    with pytest.raises(ConfigurationError, match="'resthooks' is reserved"):
+        types.add(EventType(name))
+    with pytest.raises(ConfigurationError, match="'resthooks' is reserved"):
+        check_word(name.rpartition(".")[0])
+    assert len(types) == 0
+
+
+@pytest.mark.parametrize("name", ["resthooksx.create", "my.resthooks.create", "resthook.create"])
+def test_names_that_only_look_like_it_can_be_taken(name: str) -> None:
+    assert registered(name)
+    assert check_word(name)
+
+
+# Version and payload.
+
+
+@pytest.mark.parametrize("version", ["", "x" * 21, 2, None, 1.0, b"1"])
+def test_a_version_that_is_no_short_text_is_refused(version: Any) -> None:
+    types = EventTypes()
+    with pytest.raises(ConfigurationError, match=r"version of 'a\.b'.*1 to 20 characters"):
+        types.add(EventType("a.b", version=version))
+    assert len(types) == 0
+
+
+@pytest.mark.parametrize("version", ["1", "2026-01-15", "v" * 20, "zwei"])
+def test_a_version_is_free_text(version: str) -> None:
+    assert EventTypes().add(EventType("a.b", version=version)).version == version
+
+
+@pytest.mark.parametrize("payload", ["", "Full", "none", None, 7, ["full"]])
+def test_an_unknown_payload_is_refused_with_those_that_there_are(payload: Any) -> None:
+    with pytest.raises(ConfigurationError, match="allowed are 'full', 'thin'"):
+        EventTypes().add(EventType("a.b", payload=payload))
+
+
+def test_what_says_who_sees_it_must_be_callable() -> None:
+    with pytest.raises(ConfigurationError, match=r"visible_to of 'a\.b'"):
+        EventTypes().add(EventType("a.b", visible_to="acme"))  # type: ignore[arg-type]
+
+
+def test_a_check_says_beforehand_whether_a_type_could_be_added_and_adds_nothing() -> None:
+    types = registered("a.b")
+    types.check(EventType("a.c"))
+    for bad in (EventType("a.b"), EventType("A.b"), EventType("a.c", payload="x")):
+        with pytest.raises(ConfigurationError):
+            types.check(bad)
+    assert list(types) == ["a.b"]
+
+
+# Who sees it.
+
+
+def of_acme(owner: str) -> bool:
+    return owner == "acme"
+
+
+def broken(owner: str) -> bool:
+    raise RuntimeError(f"who is {owner}?")
+
+
+@pytest.mark.parametrize(
+    ("public", "visible_to", "restricted", "seen"),
+    [
+        (True, None, False, ["acme", "other"]),
+        (True, of_acme, True, ["acme"]),
+        (True, lambda owner: 1, True, ["acme", "other"]),
+        (True, lambda owner: None, True, []),
+        (True, broken, True, []),
+        (False, None, True, []),
+        (False, of_acme, True, []),
+        (False, broken, True, []),
+    ],
+)
+def test_a_type_is_seen_by_those_who_may(
+    public: bool,
+    visible_to: Callable[[str], bool] | None,
+    restricted: bool,
+    seen: list[str],
+) -> None:
+    event_type = EventType("a.b", public=public, visible_to=visible_to)
+    assert event_type.restricted is restricted
+    assert [owner for owner in ("acme", "other") if event_type.seen_by(owner)] == seen
+    assert all(event_type.seen_by(owner) in (True, False) for owner in seen)
+
+
+def test_a_question_that_fails_shows_nothing_and_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        assert not EventType("a.b", visible_to=broken).seen_by("acme")
+    assert "a.b" in caplog.text
+    assert "who is acme?" in caplog.text
+
+
+def test_who_sees_it_is_not_asked_of_a_type_that_is_not_public() -> None:
+    asked: list[str] = []
+
+    def ask(owner: str) -> bool:
+        asked.append(owner)
+        return True
+
+    assert not EventType("a.b", public=False, visible_to=ask).seen_by("acme")
+    assert asked == []
+
+
+def some_hidden() -> EventTypes:
+    types = EventTypes()
+    types.add(EventType("contact.create"))
+    types.add(EventType("contact.merge", visible_to=of_acme))
+    types.add(EventType("audit.login", visible_to=of_acme))
+    types.add(EventType("audit.secret", public=False))
+    types.add(EventType("invoice.paid"))
+    return types
+
+
+@pytest.mark.parametrize(
+    ("pattern", "owner", "names"),
+    [
+        ("*", None, ["contact.create", "contact.merge", "audit.login", "audit.secret"]),
+        ("*", "acme", ["contact.create", "contact.merge", "audit.login"]),
+        ("*", "other", ["contact.create"]),
+        ("contact.*", "acme", ["contact.create", "contact.merge"]),
+        ("contact.*", "other", ["contact.create"]),
+        ("audit.*", "acme", ["audit.login"]),
+        ("audit.*", "other", []),
+        ("audit.login", "acme", ["audit.login"]),
+        ("audit.login", "other", []),
+        ("audit.secret", "acme", []),
+        ("audit.secret", None, ["audit.secret"]),
+        ("resthooks.*", None, []),
+        ("resthooks.ping", "acme", []),
+    ],
+)
+def test_patterns_match_what_the_owner_sees(
+    pattern: str, owner: str | None, names: list[str]
+) -> None:
+    types = some_hidden()
+    found = types.matching([pattern], owner)
+    assert [name for name in found if name != "invoice.paid"] == names
+    assert ("invoice.paid" in found) == (pattern == "*")
+    assert types.matches_any(pattern, owner) == bool(found)
+
+
+def test_several_patterns_match_a_type_once_in_the_order_of_registration() -> None:
+    types = some_hidden()
+    patterns = ["invoice.paid", "*", "contact.*", "contact.create", "nothing.*"]
+    assert types.matching(patterns, "other") == ["contact.create", "invoice.paid"]
+    assert types.matching([], "other") == []
+
+
+@given(st.lists(FEW, max_size=5, unique=True), st.lists(PATTERNS, max_size=4))
+def test_patterns_match_what_they_cover(names: list[str], patterns: list[str]) -> None:
+    expected = [name for name in names if any(covers(pattern, name) for pattern in patterns)]
+    assert registered(*names).matching(patterns) == expected
+
+
+# Those that listen.
+
+
+def test_a_listener_hears_of_the_types_of_now_and_of_later() -> None:
+    types = registered("a.b")
+    heard: list[str] = []
+    types.listen(lambda event_type: heard.append(event_type.name))
+    assert heard == ["a.b"]
+    types.add(EventType("a.c"))
+    with pytest.raises(ConfigurationError):
+        types.add(EventType("a.c"))
+    assert heard == ["a.b", "a.c"]
+    others: list[str] = []
+    types.listen(lambda event_type: others.append(event_type.name))
+    types.add(EventType("a.d"))
+    assert heard == others == ["a.b", "a.c", "a.d"]
+
+
+def test_a_listener_can_look_the_type_up() -> None:
+    types = EventTypes()
+    seen: list[bool] = []
+    types.listen(lambda event_type: seen.append(types[event_type.name] is event_type))
+    types.add(EventType("a.b"))
+    assert seen == [True]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_resthooks import retry, settings, transport
+from flask_resthooks import formats, intents, retry, settings, transport
 from flask_resthooks.errors import ConfigurationError
 from flask_resthooks.settings import LEASE_MARGIN, Settings, describe, from_config, shown
 
@@ -52,7 +52,15 @@ GOOD: dict[str, list[tuple[Any, Any]]] = {
     ],
     "concurrency": [(1, 1), (1000, 1000)],
     "transport": [(name, name) for name in transport.TRANSPORTS],
-    "intent": [("none", "none")],
+    "format": [(name, name) for name in formats.NAMES],
+    "origin": [(name, name) for name in ("", "localhost", "crm.example.com", "a" * 63 + ".b")],
+    "intent": [("none", "none"), ("ping", "ping"), ("x-hook-secret", "x-hook-secret")],
+    "intent_timeout": [(1, 1.0), (2592000, 2592000.0)],
+    "encryption_keys": [([], ()), (["a", "b"], ("a", "b"))],  # `vault.Vault` judges each
+    "disable_after": [(0, 0.0), (60.5, 60.5), (31536000, 31536000.0)],
+    "retry_after_limit": [(0, 0.0), (2592000, 2592000.0)],
+    "subscription_limit": [(0, 0), (1_000_000, 1_000_000)],
+    "refuse_duplicates": [(True, True), (False, False)],
     "sweep_interval": [(1, 1.0), (0.5e3, 500.0), (86400, 86400.0)],
     "lease": [(25.5, 25.5), (3600, 3600.0)],
 }
@@ -89,7 +97,18 @@ BAD: dict[str, list[Any]] = {
     ],
     "concurrency": [0, -1, 1001, 1.0, *NO_NUMBERS],
     "transport": ["", "aiosmtp", "Requests", None, 1, ["requests"]],
+    "format": ["", "Standard", "json", None, 1, ["bare"]],
+    "origin": [
+        *("https://crm.example.com", "crm.example.com/", "crm.example.com:443", "a b", "a\n"),
+        *(".a", "a.", "-a", "a-", "a" * 64, "a." * 126 + "bc", "é.example", "*", None, 1),
+    ],
     "intent": ["", "None", "x", None, False],
+    "intent_timeout": [0, 0.9, 2592001, *NO_NUMBERS],
+    "encryption_keys": ["a key", b"a key", None, 1, [1], [b"a key"], [None], {"a": 1}],
+    "disable_after": [-1, 31536001, *NO_NUMBERS],
+    "retry_after_limit": [-1, 2592001, *NO_NUMBERS],
+    "subscription_limit": [-1, 1_000_001, 1.0, *NO_NUMBERS],
+    "refuse_duplicates": [0, 1, "True", None, []],
     "sweep_interval": [0, 0.9, -1, 86401, *NO_NUMBERS],
     "lease": [-1, 3601, *NO_NUMBERS],
 }
@@ -104,6 +123,11 @@ def rule_of(name: str) -> str:
     return rule
 
 
+def given_as(name: str, value: Any) -> str:
+    """How a message shows what was given: not what may be a secret."""
+    return f"{key(name)} = {'what is given' if name == 'encryption_keys' else repr(value)}"
+
+
 def test_every_setting_has_good_and_bad_values_here() -> None:
     assert set(GOOD) == set(BAD) == set(NAMES)
 
@@ -111,7 +135,7 @@ def test_every_setting_has_good_and_bad_values_here() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_good_value_is_taken(name: str) -> None:
     for given_, taken in GOOD[name]:
-        value = getattr(from_config({key(name): given_}), name)
+        value = getattr(from_config({key(name): given_}, intents.Intents()), name)
         assert (value, type(value)) == (taken, type(taken))
 
 
@@ -120,7 +144,7 @@ def test_a_bad_value_is_named_with_what_is_allowed(name: str) -> None:
     for value in BAD[name]:
         with pytest.raises(ConfigurationError) as caught:
             from_config({key(name): value})
-        expected = f"{key(name)} = {value!r} is not allowed; it must be {rule_of(name)}"
+        expected = f"{given_as(name, value)} is not allowed; it must be {rule_of(name)}"
         assert str(caught.value) == expected
 
 
@@ -161,8 +185,28 @@ def test_several_wrong_settings_are_named_at_once() -> None:
         from_config(config)
     message = str(caught.value)
     assert message.count("is not allowed; it must be") == len(NAMES)
-    assert all(f"{key(name)} = {BAD[name][0]!r}" in message for name in NAMES)
+    assert all(given_as(name, BAD[name][0]) in message for name in NAMES)
     assert "there is no setting RESTHOOKS_NONSENSE" in message
+
+
+def test_an_intent_that_asks_by_its_origin_needs_one() -> None:
+    config = {"RESTHOOKS_INTENT": "cloudevents"}
+    with pytest.raises(ConfigurationError, match="needs RESTHOOKS_ORIGIN"):
+        from_config(config, intents.Intents())
+    config["RESTHOOKS_ORIGIN"] = "crm.example.com"
+    read = from_config(config, intents.Intents())
+    assert read.source == "https://crm.example.com/api/v1"
+    assert from_config({}).source == "/api/v1"
+
+
+def test_settings_show_no_secrets() -> None:
+    config = {
+        "RESTHOOKS_ENCRYPTION_KEYS": ["a-key"],
+        "RESTHOOKS_REDIS_URL": "redis://:s3cret@localhost",
+    }
+    shown_ = repr(from_config(config))
+    assert "a-key" not in shown_
+    assert "s3cret" not in shown_
 
 
 def test_a_good_setting_beside_a_bad_one_is_not_named() -> None:

@@ -4,18 +4,39 @@ import base64
 import datetime as dt
 import hashlib
 import hmac
+import itertools
 import json
+import math
+import subprocess
+import sys
 import time
+from typing import Any
 
 import pytest
 import standardwebhooks
 import svix.webhooks
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from flask_resthooks import signing
 from flask_resthooks.errors import ConfigurationError, RESTHooksError, SignatureError
-from flask_resthooks.signing import key_of, new_secret, signature, verify
+from flask_resthooks.signing import (
+    KINDS,
+    V1,
+    V1A,
+    check_secret,
+    check_secrets,
+    key_of,
+    matching_secret,
+    new_secret,
+    shown_secret,
+    signature,
+    signatures,
+    signer,
+    verify,
+)
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 NOW = 1_700_000_000
@@ -29,6 +50,30 @@ BODIES = (
     .map(lambda value: json.dumps(value, ensure_ascii=False, default=str))
     .map(lambda text: text.encode("utf-8", "replace"))
 )
+
+
+SEEDS = st.binary(min_size=32, max_size=32)
+
+# Vectors of v1a. The first is that of Svix's server (its manual, and its tests; the example in
+# Standard Webhooks' specification has the same signature), the second that of a version of the
+# JavaScript library with v1a (its tests; the seed is 32 times 0x01).
+VECTORS = [
+    (
+        "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbf"
+        "VKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg==",
+        "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=",
+        "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5"
+        "BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg==",
+    ),
+    (
+        "whsk_AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQG"
+        "KiOPddAnxlf1S2y08ul1yymcJvx2UEhvzdIgBtA9vXA==",
+        "whpk_iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w=",
+        "v1a,Ykcu7AtGZGmZxFEH1Gaa2Nd7feY/CTuruoL4fqgnKwf"
+        "bHU4DhemoVHZdvGfIvKvn4BIgwktLGGPGIr/i9nK7AA==",
+    ),
+]
+VECTOR_MESSAGE = ("msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
 
 
 def shown(key: bytes) -> str:
@@ -126,6 +171,17 @@ def test_another_secret_is_refused(key: bytes, body: bytes) -> None:
 @example(value="+1700000000")
 @example(value="1700000000.0")
 @example(value="1_700_000_000")
+@example(value="01700000000")
+@example(value="1700000000 ")
+@example(value="\uff11\uff17" + "\uff10" * 8)
+@example(value="\t1700000000")
+@example(value="0x6553f100")
+@example(value="evt_1,evt_1")
+@example(value="evt.1")
+@example(value="evt 1")
+@example(value="evt_1\n")
+@example(value="evt_1\x00")
+@example(value="\u2147vt_1")
 @example(value=" 1700000000")
 @example(value="1700000000\n")
 @example(value="1e9")
@@ -140,7 +196,7 @@ def test_a_header_of_anything_else_is_refused_and_nothing_but_a_signature_error_
     name: str, value: str
 ) -> None:
     headers = signed(b"{}")
-    assume(value.lstrip("0") != headers[name])  # zeros before a timestamp change nothing
+    assume(value != headers[name])
     assert not accepted({**headers, name: value}, b"{}")
 
 
@@ -184,7 +240,10 @@ def test_the_tolerance_can_be_set() -> None:
         verify(SECRET, signed(b"{}"), b"{}", now=NOW + 2, tolerance=1)
 
 
-@given(st.lists(st.from_regex(r"v1a?,[A-Za-z0-9+/=]{0,44}", fullmatch=True)), st.data())
+OTHERS = st.from_regex(r"v1a?,[A-Za-z0-9+/=]{0,44}", fullmatch=True)
+
+
+@given(st.lists(OTHERS, max_size=signing.MAX_SIGNATURES - 1), st.data())
 def test_one_right_signature_among_others_is_enough(others: list[str], data: st.DataObject) -> None:
     """While a secret is rotated, a hook is signed with both."""
     headers = signed(b"{}")
@@ -251,3 +310,364 @@ def test_no_text_makes_key_of_raise_anything_else(text: str) -> None:
 
 def test_signature_errors_are_ours() -> None:
     assert issubclass(SignatureError, RESTHooksError)
+
+
+@pytest.mark.parametrize("count", [signing.MAX_SIGNATURES, 5000])
+def test_of_very_many_signatures_the_first_are_looked_at(count: int) -> None:
+    headers = signed(b"{}")
+    right = headers["webhook-signature"]
+    wrong = "v1," + "A" * 43 + "="
+    assert accepted({**headers, "webhook-signature": " ".join([right] + [wrong] * count)}, b"{}")
+    last = " ".join([wrong] * count + [right])
+    assert not accepted({**headers, "webhook-signature": last}, b"{}")
+
+
+def test_what_divides_the_signed_content_cannot_be_moved() -> None:
+    """A body that begins with a number and a dot could else be split at another dot."""
+    key = key_of(SECRET)
+    body = b"1700000000.5"
+    headers = {
+        "webhook-id": "evt_1",
+        "webhook-timestamp": str(NOW),
+        "webhook-signature": signature(key, "evt_1", NOW, body),
+    }
+    assert accepted(headers, body)
+    assert not accepted({**headers, "webhook-id": f"evt_1.{NOW}"}, b"5")
+    dotted = {**headers, "webhook-signature": signature(key, "evt.1", NOW, body)}
+    with pytest.raises(SignatureError, match="none of them a dot"):
+        verify(SECRET, {**dotted, "webhook-id": "evt.1"}, body, now=NOW)
+
+
+@given(st.lists(st.sampled_from([*HEADERS, "x"]), min_size=1), st.data())
+def test_headers_that_are_no_text_are_refused_as_missing(
+    names: list[str], data: st.DataObject
+) -> None:
+    values = st.none() | st.binary() | st.integers() | st.lists(st.text(), max_size=2)
+    headers: dict[str, Any] = signed(b"{}")
+    headers |= {name: data.draw(values) for name in names if name != "x"}
+    assume(headers != signed(b"{}"))
+    assert not accepted(headers, b"{}")
+
+
+@pytest.mark.parametrize("tolerance", [math.nan, -1.0])
+def test_a_tolerance_that_is_none_tolerates_nothing(tolerance: float) -> None:
+    with pytest.raises(SignatureError):
+        verify(SECRET, signed(b"{}"), b"{}", now=NOW, tolerance=tolerance)
+    with pytest.raises(SignatureError):
+        verify(SECRET, signed(b"{}"), b"{}", now=math.nan)
+
+
+# Several secrets.
+
+
+def test_one_of_several_secrets_is_enough_and_it_is_told_which() -> None:
+    others = [new_secret(), new_secret(V1A)]
+    for several in itertools.permutations([SECRET, *others]):
+        verify(several, signed(b"{}"), b"{}", now=NOW)
+        assert matching_secret(several, signed(b"{}"), b"{}", now=NOW) == SECRET
+        with pytest.raises(SignatureError):
+            verify(several, signed(b"{}"), b"{} ", now=NOW)
+    with pytest.raises(SignatureError):
+        verify(others, signed(b"{}"), b"{}", now=NOW)
+
+
+@given(st.lists(SEEDS, min_size=1, max_size=5, unique=True), st.data())
+def test_each_signature_of_several_is_right_for_the_secret_that_made_it(
+    seeds: list[bytes], data: st.DataObject
+) -> None:
+    secrets = [data.draw(st.sampled_from([shown(seed), private(seed)])) for seed in seeds]
+    given_ = signatures(map(signer, secrets), "evt_1", NOW, b"{}")
+    assert given_.split(" ") == [signer(secret).sign("evt_1", NOW, b"{}") for secret in secrets]
+    headers = {**signed(b"{}"), "webhook-signature": given_}
+    for secret in secrets:
+        verify(shown_secret(secret), headers, b"{}", now=NOW)
+
+
+@pytest.mark.parametrize("headers", [{}, signed(b"{}"), {"webhook-id": "\ud800"}])
+@pytest.mark.parametrize(
+    "secrets",
+    [
+        "",
+        (),
+        [],
+        None,
+        True,
+        0,
+        b"whsec_" + b"A" * 44,
+        ["whsec_AAAA"],
+        [SECRET, ""],
+        [SECRET, None],
+    ],
+    ids=repr,
+)
+def test_a_bad_secret_of_ones_own_is_told_at_once(headers: dict[str, str], secrets: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        verify(secrets, headers, b"{}", now=NOW)
+    with pytest.raises(ConfigurationError):
+        check_secrets(secrets)
+
+
+# v1a.
+
+
+def private(seed: bytes) -> str:
+    public = ed25519.Ed25519PrivateKey.from_private_bytes(seed).public_key()
+    return "whsk_" + base64.b64encode(seed + public.public_bytes_raw()).decode()
+
+
+def asymmetric(body: bytes, secret: str) -> dict[str, str]:
+    return {**signed(body), "webhook-signature": signer(secret).sign("evt_1", NOW, body)}
+
+
+def is_genuine(secret: str, headers: dict[str, str], body: bytes) -> bool:
+    try:
+        verify(secret, headers, body, now=NOW)
+    except SignatureError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(("secret", "public", "expected"), VECTORS)
+def test_v1a_is_as_the_published_vectors_have_it(secret: str, public: str, expected: str) -> None:
+    message_id, timestamp, body = VECTOR_MESSAGE
+    assert signer(secret).sign(message_id, timestamp, body) == expected
+    assert shown_secret(secret) == public
+    headers = {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": expected,
+    }
+    verify(public, headers, body, now=timestamp)
+    seed_alone = "whsk_" + base64.b64encode(base64.b64decode(secret[5:])[:32]).decode()
+    assert signer(seed_alone).sign(message_id, timestamp, body) == expected
+    assert shown_secret(seed_alone) == public
+
+
+@given(SEEDS, st.binary())
+def test_v1a_is_ed25519_of_id_timestamp_and_body(seed: bytes, body: bytes) -> None:
+    key = ed25519.Ed25519PrivateKey.from_private_bytes(seed)
+    content = b"evt_1.%d.%s" % (NOW, body)
+    made = signer(private(seed)).sign("evt_1", NOW, body)
+    assert made == "v1a," + base64.b64encode(key.sign(content)).decode()
+    public = ed25519.Ed25519PublicKey.from_public_bytes(
+        base64.b64decode(shown_secret(private(seed)).removeprefix("whpk_"))
+    )
+    public.verify(base64.b64decode(made.removeprefix("v1a,")), content)
+    with pytest.raises(InvalidSignature):
+        public.verify(base64.b64decode(made.removeprefix("v1a,")), content + b" ")
+
+
+@given(SEEDS, SEEDS, st.binary(), st.binary())
+def test_v1a_is_right_for_that_key_and_body_alone(
+    seed: bytes, other: bytes, body: bytes, other_body: bytes
+) -> None:
+    assume(seed != other and body != other_body)
+    headers = asymmetric(body, private(seed))
+    for secret in (private(seed), shown_secret(private(seed))):
+        assert is_genuine(secret, headers, body)
+        assert not is_genuine(secret, headers, other_body)
+    assert not is_genuine(shown_secret(private(other)), headers, body)
+    assert not is_genuine(shown(seed), headers, body)
+
+
+@given(st.sampled_from(HEADERS), st.data())
+def test_a_header_of_v1a_with_one_character_changed_is_refused(
+    name: str, data: st.DataObject
+) -> None:
+    secret = VECTORS[0][0]
+    headers = asymmetric(b"{}", secret)
+    value = headers[name]
+    place = data.draw(st.integers(0, len(value) - 1))
+    character = data.draw(st.characters(exclude_categories=()) | st.sampled_from("ABQgw+/=v1a,"))
+    assume(character != value[place])
+    changed = {**headers, name: value[:place] + character + value[place + 1 :]}
+    assert not is_genuine(shown_secret(secret), changed, b"{}")
+
+
+@given(ANYTHING | st.binary(max_size=70).map(lambda raw: "v1a," + base64.b64encode(raw).decode()))
+@example("v1a,")
+@example("v1a," + "A" * 86 + "==")
+@example("v1a," + "A" * 86)
+@example("v1a,====")
+@example("v1a,\x00")
+def test_another_v1a_signature_is_refused(value: str) -> None:
+    secret = VECTORS[0][0]
+    assert not is_genuine(
+        shown_secret(secret), {**signed(b"{}"), "webhook-signature": value}, b"{}"
+    )
+
+
+def test_no_other_spelling_of_a_v1a_signature_is_right() -> None:
+    """The last character of 86 has four bits to spare, and the scalar could have the order of the
+    group added to it."""
+    secret = VECTORS[0][0]
+    headers = asymmetric(b"{}", secret)
+    right = headers["webhook-signature"]
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    raw = base64.b64decode(right[4:])
+    order = 2**252 + 27742317777372353535851937790883648493
+    scalar = (int.from_bytes(raw[32:], "little") + order).to_bytes(32, "little")
+    spellings = [right[:-3] + character + "==" for character in alphabet]
+    spellings += [right[:-2], right + "=", "v1," + right[4:], right.replace("v1a", "V1A")]
+    spellings += ["v1a," + base64.b64encode(raw[:32] + scalar).decode()]
+    spellings += ["v1a," + base64.urlsafe_b64encode(raw).decode(), "v1a,\n" + right[4:]]
+    genuine = [
+        value
+        for value in set(spellings)
+        if is_genuine(shown_secret(secret), {**headers, "webhook-signature": value}, b"{}")
+    ]
+    assert genuine == [right]
+
+
+def test_the_hook_signature_of_a_signer_is_an_hmac_or_none() -> None:
+    assert signer(SECRET).hook_signature(b"{}") == signing.hook_signature(key_of(SECRET), b"{}")
+    assert signer(new_secret(V1A)).hook_signature(b"{}") is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_secret_is_one_and_no_two_are_the_same(kind: str) -> None:
+    secrets = {new_secret(kind) for _ in range(50)}
+    assert len(secrets) == 50
+    for secret in secrets:
+        check_secret(secret, kind)
+        assert signer(secret).kind == kind
+        headers = {**signed(b"{}"), "webhook-signature": signer(secret).sign("evt_1", NOW, b"{}")}
+        verify(shown_secret(secret), headers, b"{}", now=NOW)
+        with pytest.raises(ConfigurationError):
+            check_secret(secret, V1A if kind == V1 else V1)
+
+
+def test_what_is_shown_of_a_secret_is_what_a_receiver_needs() -> None:
+    secret, asymmetric_secret = new_secret(), new_secret(V1A)
+    assert shown_secret(secret) == secret
+    public = shown_secret(asymmetric_secret)
+    assert public.startswith("whpk_") and len(base64.b64decode(public[5:])) == 32
+    assert shown_secret(public) == public
+    for bad in ("", "whsec_AAAA", "whsk_AAAA", "whpk_AAAA", "nothing"):
+        with pytest.raises(ConfigurationError):
+            shown_secret(bad)
+
+
+@pytest.mark.parametrize("kind", ["", "v2", "V1", None, 1, ["v1"]])
+def test_there_are_no_other_kinds(kind: Any) -> None:
+    with pytest.raises(ConfigurationError, match="'v1' or 'v1a'"):
+        new_secret(kind)
+    with pytest.raises(ConfigurationError, match="'v1' or 'v1a'"):
+        check_secret(SECRET, kind)
+
+
+def test_a_signer_shows_nothing_of_its_secret() -> None:
+    for secret in (SECRET, VECTORS[0][0]):
+        assert repr(signer(secret)) in ("Signer(kind='v1')", "Signer(kind='v1a')")
+    assert signer(SECRET) != signer(new_secret())
+
+
+def encoded(prefix: str, raw: bytes) -> str:
+    return prefix + base64.b64encode(raw).decode()
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "",
+        "whsk_",
+        encoded("whsk_", b"\1" * 31),
+        encoded("whsk_", b"\1" * 33),
+        encoded("whsk_", b"\1" * 63),
+        encoded("whsk_", b"\1" * 64),  # the public key of another
+        VECTORS[0][0] + "=",
+        VECTORS[0][0][:-1],
+        VECTORS[0][0].replace("whsk_", "whsk1_"),
+        VECTORS[0][1],
+        SECRET,
+        None,
+        True,
+        b"whsk_",
+    ],
+    ids=repr,
+)
+def test_what_is_no_private_key_is_refused_with_the_rule_and_not_shown(secret: Any) -> None:
+    with pytest.raises(ConfigurationError, match="a secret is 'whsk_' and an ed25519") as e:
+        check_secret(secret, V1A)
+    assert "AQEB" not in str(e.value)
+    assert e.value.__cause__ is None
+
+
+def test_a_public_key_cannot_sign() -> None:
+    with pytest.raises(ConfigurationError):
+        signer(VECTORS[0][1])
+
+
+P = 2**255 - 19
+# y of the points of order 8.
+Y8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+SMALL = [0, 1, P - 1, P, P + 1, Y8, P - Y8]
+
+
+@pytest.mark.parametrize("y", SMALL)
+@pytest.mark.parametrize("sign", [0, 1])
+def test_a_public_key_that_anybody_can_sign_for_is_refused(y: int, sign: int) -> None:
+    raw = (y | sign << 255).to_bytes(32, "little")
+    with pytest.raises(ConfigurationError, match="anybody can sign"):
+        check_secrets(encoded("whpk_", raw))
+
+
+def test_the_points_that_are_refused_are_those_of_small_order() -> None:
+    """Eight times such a point is the neutral one; checked by adding up (RFC 8032, 5.1.4)."""
+    d = -121665 * pow(121666, -1, P) % P
+
+    def double(point: tuple[int, int]) -> tuple[int, int]:
+        x, y = point
+        t = d * x * x * y * y % P
+        return 2 * x * y * pow(1 + t, -1, P) % P, (y * y + x * x) * pow(1 - t, -1, P) % P
+
+    def x_of(y: int) -> int:
+        square = (y * y - 1) * pow(d * y * y + 1, -1, P) % P
+        root = pow(square, (P + 3) // 8, P)
+        root = root if root * root % P == square else root * pow(2, (P - 1) // 4, P) % P
+        assert root * root % P == square
+        return root
+
+    for y in {y % P for y in SMALL}:
+        point = (x_of(y), y)
+        for _ in range(3):
+            point = double(point)
+        assert point == (0, 1)
+
+
+@given(SEEDS)
+def test_an_honest_public_key_is_not_refused(seed: bytes) -> None:
+    check_secrets(shown_secret(private(seed)))
+
+
+def test_without_cryptography_v1_works_and_v1a_says_what_to_install() -> None:
+    script = f"""
+import sys
+from flask_resthooks import signing
+assert "cryptography" not in sys.modules
+sys.modules["cryptography"] = None
+from flask_resthooks.errors import ConfigurationError
+assert not signing.crypto_available()
+secret = signing.new_secret()
+signing.check_secret(secret, "v1")
+body = b"{{}}"
+made = signing.signer(secret).sign("evt_1", 1, body)
+headers = {{"webhook-id": "evt_1", "webhook-timestamp": "1", "webhook-signature": made}}
+signing.verify(secret, headers, body, now=1)
+for act in (
+    lambda: signing.new_secret("v1a"),
+    lambda: signing.check_secret({VECTORS[0][0]!r}, "v1a"),
+    lambda: signing.signer({VECTORS[0][0]!r}),
+    lambda: signing.shown_secret({VECTORS[0][0]!r}),
+    lambda: signing.verify({VECTORS[0][1]!r}, headers, body, now=1),
+    lambda: signing.check_secrets([secret, {VECTORS[0][1]!r}]),
+):
+    try:
+        act()
+    except ConfigurationError as error:
+        assert "pip install 'flask_resthooks[crypto]'" in str(error), error
+    else:
+        raise AssertionError
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    assert signing.crypto_available()

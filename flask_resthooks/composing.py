@@ -1,0 +1,103 @@
+"""Engine: from a claim to the request that is sent.
+
+claim ──► **formatted and signed** ──► transport
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Hashable, Mapping
+
+from . import formats, own_headers, signing
+from ._version import __version__
+from .event_types import RESERVED
+from .intents import Handshake, Intent
+from .models import HANDSHAKE
+from .outbox import Claim
+from .settings import Settings
+from .transport import Request
+from .vault import Vault
+
+USER_AGENT = f"flask-resthooks/{__version__}"
+
+CACHED = 4096
+"""Secrets, and headers of receivers, that are kept opened."""
+
+
+class Composer:
+    """Makes the requests of one app.
+
+    :param intent: how receivers are asked whether they want to be called; None: they are not.
+    """
+
+    def __init__(self, settings: Settings, vault: Vault, intent: Intent | None) -> None:
+        self._settings = settings
+        self._vault = vault
+        self._intent = intent
+        hook_headers = getattr(intent, "hook_headers", None)
+        self._always: Mapping[str, str] = hook_headers(settings.origin) if hook_headers else {}
+        self._signer = functools.lru_cache(maxsize=CACHED)(self._make_signer)
+        self._own_headers = functools.lru_cache(maxsize=CACHED)(self._open_headers)
+
+    def request(
+        self,
+        claim: Claim,
+        bodies: dict[Hashable, bytes],
+        *,
+        timestamp: int,
+        start_before: float,
+    ) -> Request:
+        """The request of one attempt.
+
+        :param bodies: those that were made already, to which this one's is added: an event goes to
+            many, and most of them get the same bytes.
+        :param timestamp: seconds since the epoch, of this attempt.
+        :param start_before: see `transport.Request`.
+        :raises KeyMissing: if a secret is sealed with a key that is not there.
+        """
+        theirs = self._own_headers(claim.headers)
+        method, ours = "POST", self._always
+        if claim.kind == HANDSHAKE and self._intent is not None:
+            opening = self._intent.opening(self.handshake(claim))
+            method, ours = opening.method, {**ours, **opening.headers}
+            if not opening.body:
+                headers = {**theirs, "user-agent": USER_AGENT, **ours}
+                return Request(claim.target_url, headers, b"", start_before, method)
+        # What we ourselves have to say is about no resource that could be looked up.
+        ours_alone = claim.event.type.startswith(f"{RESERVED}.")
+        recipient = formats.Recipient(
+            claim.subscription_id,
+            claim.target_url,
+            claim.format,
+            formats.FULL if ours_alone else claim.payload,
+        )
+        key = (claim.event.id, formats.shape_of(recipient))
+        body = bodies.get(key)
+        if body is None:
+            body = formats.body(claim.event, recipient, source=self._settings.source)
+            bodies[key] = body
+        headers = formats.headers(
+            claim.event,
+            body,
+            signers=[self._signer(secret) for secret in claim.secrets],
+            timestamp=timestamp,
+            user_agent=USER_AGENT,
+            format=claim.format,
+            extra=theirs,
+        )
+        return Request(claim.target_url, {**headers, **ours}, body, start_before, method)
+
+    def handshake(self, claim: Claim) -> Handshake:
+        """What the handshake of a claim is about."""
+        return Handshake(
+            claim.subscription_id,
+            claim.target_url,
+            self._vault.open(claim.intent_secret or ""),
+            self._settings.origin,
+        )
+
+    def _make_signer(self, stored: str) -> signing.Signer:
+        return signing.signer(self._vault.open(stored))
+
+    def _open_headers(self, stored: str | None) -> dict[str, str]:
+        return {} if stored is None else own_headers.load(self._vault.open(stored))

@@ -1,0 +1,119 @@
+"""Engine: from a receiver's answer to what becomes of the delivery. No database, no network.
+
+transport ──► answer ──► **outcome** ──► settle
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import logging
+import re
+from collections.abc import Callable
+
+from . import retry
+from .intents import Handshake, Intent, Verdict
+from .models import HANDSHAKE
+from .outbox import Claim, Outcome
+from .settings import Settings
+from .transport import MAX_DETAIL, Answer
+
+log = logging.getLogger(__name__)
+
+MAX_REQUEST_ID = 128
+
+_VISIBLE = re.compile(r"[!-~]+")
+
+
+class Judge:
+    """Says what the answers of one app's receivers mean.
+
+    :param intent: how receivers were asked whether they want to be called; None: they were not.
+    :param handshake: what a claim of a handshake is about.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        intent: Intent | None,
+        handshake: Callable[[Claim], Handshake],
+    ) -> None:
+        self._settings = settings
+        self._intent = intent
+        self._handshake = handshake
+
+    def outcome(self, claim: Claim, answer: Answer, now: dt.datetime, chance: float) -> Outcome:
+        """What came of a claim.
+
+        :param now: the time at which the answer came.
+        :param chance: a random number from 0 up to 1, for the jitter.
+        """
+        settings = self._settings
+        asked = retry.parse_retry_after(answer.headers.get("retry-after"), now)
+        decision = retry.decide(
+            answer.status,
+            attempts=claim.tries,
+            schedule=settings.retry_schedule,
+            jitter=settings.retry_jitter,
+            chance=chance,
+            retry_after=asked,
+            retry_after_limit=settings.retry_after_limit,
+        )
+        refused = decision.status != "delivered"
+        outcome = Outcome(
+            claim,
+            decision.status,
+            started_at=now - dt.timedelta(seconds=answer.duration),
+            duration=answer.duration,
+            status_code=answer.status,
+            error=answer.error,
+            detail=_storable(answer.detail)[:MAX_DETAIL],
+            response=_storable(answer.body.decode("utf-8", "replace")),
+            request_id=_request_id(answer),
+            reason=decision.reason,
+            next_at=None if decision.delay is None else now + dt.timedelta(seconds=decision.delay),
+            disable=decision.reason if decision.gone else None,
+            slow_host=retry.slow_down(answer.status, claim.strikes) or None,
+            wait=min(asked, settings.retry_after_limit) if refused and asked else None,
+        )
+        return self._of_handshake(outcome, answer) if claim.kind == HANDSHAKE else outcome
+
+    def _of_handshake(self, outcome: Outcome, answer: Answer) -> Outcome:
+        # A receiver that echoes what it was sent must not have us show the secret to the owner,
+        # who would confirm somebody else's URL with it.
+        outcome = dataclasses.replace(outcome, response="")
+        if outcome.status != "delivered":
+            return outcome
+        assert self._intent is not None and answer.status is not None
+        try:
+            verdict: Verdict = self._intent.judge(
+                self._handshake(outcome.claim), answer.status, answer.headers
+            )
+        except Exception:  # an app's own strategy: the others are to be settled
+            log.exception(
+                "the answer to the handshake %s is not understood", outcome.claim.delivery_id
+            )
+            return dataclasses.replace(
+                outcome, status="failed", error="internal", reason="its intent cannot be judged"
+            )
+        if verdict.confirmed:
+            return dataclasses.replace(outcome, confirmed=True, rate=verdict.rate)
+        reason = _storable(verdict.reason)[:MAX_DETAIL] or None
+        if verdict.waits:
+            return dataclasses.replace(outcome, detail=reason or "")
+        return dataclasses.replace(outcome, status="failed", reason=reason)
+
+
+def without_texts(outcome: Outcome) -> Outcome:
+    """The same, without anything that the receiver has written."""
+    return dataclasses.replace(outcome, detail="", response="", request_id=None)
+
+
+def _request_id(answer: Answer) -> str | None:
+    given = answer.headers.get("x-request-id", "")
+    return given if len(given) <= MAX_REQUEST_ID and _VISIBLE.fullmatch(given) else None
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL stores no NUL; and no text should hold lone surrogates."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()

@@ -1,0 +1,168 @@
+"""Truth: all SQL of the pipeline. Set-based Core statements, each method one short transaction.
+
+    event row ──► `fan_out` ──► delivery rows ──► `claim` ──► (POST) ──► `settle`
+
+Each of the three is a room of its own beside this file; so are the steps of a `recovery` and what
+becomes of `subscriptions`. What the two databases do differently is in `database.py`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Collection, Sequence
+
+import sqlalchemy as sa
+
+from .. import answers
+from ..database import Database
+from ..models import Tables
+from .claiming import Claiming
+from .claims import Claim, Outcome, Settled
+from .fan_out import EVERYBODY, FanOut, Sight
+from .recovery import Recoveries
+from .settling import Settling
+from .subscriptions import Subscriptions
+
+__all__ = ["EVERYBODY", "Claim", "Outbox", "Outcome", "Settled", "Sight"]
+
+LOOKS = 50
+"""How often one claim looks for deliveries that may be sent, past those that may not."""
+
+MOST_LOOKED_AT = 2000
+"""Deliveries that one such look takes on, if the first ones found none."""
+
+MOST_BATCHES = 20
+"""Batches of old rows that are removed in one go."""
+
+
+class Outbox:
+    """The event, delivery and attempt rows of one database.
+
+    :param engine: of SQLite or PostgreSQL.
+    :param clock: tells the time, aware; None: the database's own clock.
+    """
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        tables: Tables,
+        clock: Callable[[], dt.datetime] | None = None,
+    ) -> None:
+        self._database = Database(engine, clock)
+        self._tables = tables
+        self._fan_out = FanOut(self._database, tables)
+        self._claiming = Claiming(self._database, tables)
+        self._settling = Settling(self._database, tables)
+        self._recoveries = Recoveries(self._database, tables)
+        self._subscriptions = Subscriptions(self._database, tables)
+
+    def now(self) -> dt.datetime:
+        """The time that due times and leases are told by."""
+        return self._database.now()
+
+    def prepare(self) -> None:
+        """To be called once by a worker that starts: see `Database.prepare`."""
+        self._database.prepare()
+
+    def synchronise(self) -> None:
+        """To be called before each drain: see `Database.synchronise`."""
+        self._database.synchronise()
+
+    def connect(self) -> sa.Connection:
+        """For reading."""
+        return self._database.connect()
+
+    def fan_out(self, limit: int, delay: float = 0.0, sight: Sight = EVERYBODY) -> tuple[int, int]:
+        """Make deliveries of up to `limit` events that have none yet.
+
+        Events are found by their mark, never by their number: transactions commit out of order.
+
+        :param delay: seconds until the first attempt.
+        :returns: how many events were fanned out, and to how many deliveries.
+        """
+        return self._fan_out.run(limit, delay, sight)
+
+    def claim(
+        self,
+        limit: int,
+        lease: float,
+        *,
+        share: Callable[[str], int] | None = None,
+        full: Collection[str] = (),
+    ) -> list[Claim]:
+        """Take up to `limit` deliveries that are due, for `lease` seconds.
+
+        Those whose subscription may no longer be served are cancelled instead; those whose
+        receivers want to be left alone for a while fall due when that is over.
+
+        :param share: how many of a subscription (by its id) may be taken, at most.
+        :param full: ids of subscriptions of which none may be taken.
+        """
+        look = limit if share is None else 2 * limit
+        for _ in range(LOOKS):
+            claims, others = self._claiming.run(limit, lease, share, full, look)
+            if claims or not others:
+                return claims
+            look = min(2 * look, max(look, MOST_LOOKED_AT))
+        return []
+
+    def settle(self, outcomes: Sequence[Outcome], failing_limit: float = 0.0) -> Settled:
+        """Write down what came of attempts.
+
+        An attempt is always recorded; it changes its delivery only if the lease is still the one
+        that it was made under.
+
+        :param failing_limit: seconds of failure without a success after which a subscription is
+            disabled; 0: never.
+        """
+        return self._settling.run(outcomes, failing_limit)
+
+    def give_back(self, claims: Collection[Claim]) -> None:
+        """Let go of deliveries that were claimed and not sent: they are due at once."""
+        self._settling.give_back(claims)
+
+    def cancel(self, reasons: Sequence[tuple[Claim, str]]) -> None:
+        """Have claims come to nothing, each for its reason."""
+        self._settling.cancel(reasons)
+
+    def recover(self, sight: Sight = EVERYBODY) -> int:
+        """Take a step of a recovery, if one is due; how many deliveries it released."""
+        return self._recoveries.step(sight)
+
+    def expire(self) -> int:
+        """Have subscriptions expire whose time is over; how many did."""
+        return self._subscriptions.expire()
+
+    def tidy(self) -> int:
+        """Remove what is of no use any more: answers that are given no more; how many."""
+        removed = 0
+        before = self.now() - answers.LIFETIME
+        table = self._tables.answer
+        with self._database.connect() as connection:
+            old = sa.select(table.c.created_at).where(table.c.created_at < before).limit(1)
+            if connection.execute(old).first() is None:
+                return 0
+        for _ in range(MOST_BATCHES):
+            with self._database.transaction() as connection:
+                batch = answers.prune(connection, self._tables, before)
+            removed += batch
+            if batch < answers.PRUNED_AT_ONCE:
+                break
+        return removed
+
+    def next_due(self) -> dt.datetime | None:
+        """When there will be something to do: a delivery falls due, a lease of another ends."""
+        event, delivery = self._tables.event, self._tables.delivery
+        with self._database.connect() as connection:
+            waiting = sa.select(event.c.sequence).where(event.c.position.is_(None)).limit(1)
+            if connection.execute(waiting).first() is not None:
+                return self.now()
+            due: dt.datetime | None = connection.scalar(
+                sa.select(delivery.c.due_at)
+                .where(delivery.c.due_at.is_not(None))
+                .order_by(delivery.c.due_at)
+                .limit(1)
+            )
+            step = self._recoveries.next_due(connection)
+            expiry = self._subscriptions.next_expiry(connection)
+        return min((moment for moment in (due, step, expiry) if moment is not None), default=None)

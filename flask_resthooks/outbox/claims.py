@@ -1,0 +1,90 @@
+"""Truth: what a claim hands out, and what a settle takes back. Values."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .. import formats
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A delivery that this process may send until its lease ends.
+
+    What is secret is as the database has it: sealed, if the app has encryption keys.
+
+    :param lease: the token of the claim; `settle` counts only while it is the delivery's.
+    :param number: of the attempt to be made, from 1.
+    :param tries: the same, since its schedule began: a delivery that is released again begins anew.
+    :param secrets: those that sign, the newest first.
+    :param headers: the receiver's own; None if there are none.
+    :param strikes: how often its host has asked for slowness without a success in between.
+    :param intent_secret: of the handshake that goes on, or None.
+    """
+
+    delivery_id: str
+    lease: str
+    number: int
+    event: formats.Event
+    owner: str
+    subscription_id: str
+    target_url: str
+    secrets: tuple[str, ...]
+    kind: str = "event"
+    tries: int = 1
+    format: str = formats.STANDARD
+    payload: str = "full"
+    headers: str | None = None
+    host: str = ""
+    strikes: int = 0
+    intent_secret: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a claim, and what is to become of its delivery.
+
+    :param status: `delivered`, `failed` or `pending`.
+    :param next_at: when it falls due again; only when `pending`.
+    :param disable: why its subscription is to be disabled, or None.
+    :param response: what the receiver answered, cut to the limit.
+    :param request_id: what the receiver calls the request, or None.
+    :param slow_host: seconds for which its host is to be left alone, or None.
+    :param wait: seconds for which its receiver asked us to wait, or None.
+    :param confirmed: the receiver has shown its intent to get hooks.
+    :param rate: deliveries per minute that it granted with that; None: as many as there are.
+    """
+
+    claim: Claim
+    status: str
+    started_at: dt.datetime
+    duration: float
+    status_code: int | None = None
+    error: str | None = None
+    detail: str = ""
+    response: str = ""
+    request_id: str | None = None
+    reason: str | None = None
+    next_at: dt.datetime | None = None
+    disable: str | None = None
+    slow_host: float | None = None
+    wait: float | None = None
+    confirmed: bool = False
+    rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a settle did.
+
+    :param held: ids of the deliveries whose lease was still ours.
+    :param disabled: ids of the subscriptions that were active until now, with the reason.
+    :param recovered: ids of the subscriptions that get hooks again, with the time since when they
+        had not.
+    """
+
+    held: frozenset[str]
+    disabled: Mapping[str, str]
+    recovered: Mapping[str, dt.datetime]

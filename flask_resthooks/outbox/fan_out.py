@@ -1,0 +1,200 @@
+"""Truth: the fan-out. Event rows ──► **delivery rows**, one per subscription that wants the event.
+
+It numbers the events as well: their `position` is their place in the log that `GET /events` shows.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from .. import event_types, ids
+from ..database import Database, among
+from ..models import EVENT, Tables
+
+LOG = 1
+"""The id of the row that numbers the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """Which owners see the event types that not everybody sees.
+
+    :param restricted: names of those event types.
+    :param sees: whether an owner sees one of them: (name, owner) -> bool.
+    """
+
+    restricted: Collection[str] = ()
+    sees: Callable[[str, str], bool] = lambda name, owner: True
+
+
+EVERYBODY = Sight()
+
+
+class FanOut:
+    """Makes deliveries of events."""
+
+    def __init__(self, database: Database, tables: Tables) -> None:
+        self._database = database
+        self._tables = tables
+
+    def run(self, limit: int, delay: float, sight: Sight) -> tuple[int, int]:
+        """See `Outbox.fan_out`."""
+        event = self._tables.event
+        waiting = (
+            sa.select(event.c.sequence, event.c.type, event.c.owner)
+            .where(event.c.position.is_(None))
+            .order_by(event.c.sequence)
+            .limit(limit)
+        )
+        with self._database.connect() as connection:
+            if connection.execute(waiting.limit(1)).first() is None:
+                return 0, 0
+        with self._database.transaction() as connection:
+            found = connection.execute(waiting.with_for_update(skip_locked=True)).all()
+            if not found:
+                return 0, 0
+            made = 0
+            seen = [row for row in found if _is_seen(row, sight)]
+            if seen:
+                insert = self.deliveries_of(
+                    [row.sequence for row in seen], {row.type for row in seen}, delay
+                )
+                made = connection.execute(
+                    insert, execution_options={"preserve_rowcount": True}
+                ).rowcount
+            self._number([row.sequence for row in found], connection)
+        return len(found), made
+
+    def deliveries_of(
+        self,
+        sequences: Sequence[int],
+        types: Collection[str],
+        delay: float = 0.0,
+        *,
+        missed_by: str | None = None,
+    ) -> sa.Insert:
+        """The statement that makes deliveries of some events.
+
+        :param types: of these events.
+        :param delay: seconds until the first attempt.
+        :param missed_by: for the subscription of this id alone, of what it has no delivery of yet.
+        """
+        event, delivery = self._tables.event, self._tables.delivery
+        subscription, wish = self._tables.subscription, self._tables.subscription_event
+        now = self._database.now()
+        matching = sa.union_all(
+            *(
+                sa.select(sa.literal(type_).label("type"), sa.literal(pattern).label("pattern"))
+                for type_ in sorted(types)
+                for pattern in event_types.patterns_of(type_)
+            )
+        ).subquery("matching")
+        # Without DISTINCT: no two patterns of a subscription match one event (event_types.widest).
+        chosen = (
+            sa.select(
+                self._new_delivery_id(now),
+                sa.literal(EVENT),
+                event.c.id,
+                subscription.c.id,
+                event.c.owner,
+                event.c.type,
+                event.c.resource,
+                sa.literal("pending"),
+                sa.literal(0),
+                sa.literal(0),
+                sa.literal(now + dt.timedelta(seconds=delay), delivery.c.due_at.type),
+                sa.literal(now, delivery.c.created_at.type),
+            )
+            .select_from(event)
+            .join(matching, matching.c.type == event.c.type)
+            .join(
+                wish,
+                sa.and_(wish.c.owner == event.c.owner, wish.c.pattern == matching.c.pattern),
+            )
+            .join(subscription, subscription.c.id == wish.c.subscription_id)
+            .where(
+                among(event.c.sequence, sequences),
+                subscription.c.status == "active",
+                sa.or_(subscription.c.expires_at.is_(None), subscription.c.expires_at > now),
+            )
+        )
+        if missed_by is not None:
+            there = (
+                sa.select(delivery.c.id)
+                .where(
+                    delivery.c.event_id == event.c.id,
+                    delivery.c.subscription_id == subscription.c.id,
+                )
+                .exists()
+            )
+            chosen = chosen.where(subscription.c.id == missed_by, sa.not_(there))
+        c = delivery.c
+        return delivery.insert().from_select(
+            [
+                c.id,
+                c.kind,
+                c.event_id,
+                c.subscription_id,
+                c.owner,
+                c.event_type,
+                c.resource,
+                c.status,
+                c.attempts,
+                c.attempts_before,
+                c.due_at,
+                c.created_at,
+            ],
+            chosen,
+            include_defaults=False,
+        )
+
+    def _new_delivery_id(self, now: dt.datetime) -> sa.ColumnElement[str]:
+        """`ids.new`, made by the database, once per row."""
+        random: sa.ColumnElement[str]
+        if self._database.sqlite:
+            random = sa.func.lower(sa.func.hex(sa.func.randomblob(10)))
+        else:
+            # A UUID's first 8 and last 12 digits are random.
+            uuid = sa.cast(sa.func.gen_random_uuid(), sa.String)
+            random = sa.func.left(uuid, 8).concat(sa.func.right(uuid, 12))
+        head = f"{ids.DELIVERY}_{ids.time_part(now.timestamp())}"
+        return sa.literal(head).concat(random)
+
+    def _number(self, sequences: Sequence[int], connection: sa.Connection) -> None:
+        """Give events their places in the log, after all that were given before.
+
+        The row of the log stays locked until this is committed, so whoever has seen a place has
+        seen all places before it: no reader passes over an event that is committed later. The
+        places keep the distances of the sequence numbers; so one statement gives them all.
+        """
+        log, event = self._tables.log, self._tables.event
+        first, last = min(sequences), max(sequences)
+        forth = (
+            log.update()
+            .where(log.c.id == LOG)
+            .values(last_position=log.c.last_position + (last - first + 1))
+        )
+        if not connection.execute(forth).rowcount:
+            self._begin_log(connection)
+            connection.execute(forth)
+        position = connection.scalars(sa.select(log.c.last_position).where(log.c.id == LOG)).one()
+        connection.execute(
+            event.update()
+            .where(among(event.c.sequence, sequences))
+            .values(position=event.c.sequence + (position - last))
+        )
+
+    def _begin_log(self, connection: sa.Connection) -> None:
+        insert: Any = sqlite.insert if self._database.sqlite else postgresql.insert
+        first = insert(self._tables.log).values(id=LOG, last_position=0)
+        connection.execute(first.on_conflict_do_nothing())
+
+
+def _is_seen(row: Any, sight: Sight) -> bool:
+    return row.type not in sight.restricted or sight.sees(row.type, row.owner)

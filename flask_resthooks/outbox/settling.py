@@ -1,0 +1,151 @@
+"""Truth: the settle. What came of attempts ──► **the fate of their deliveries**, written down."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from .. import ids
+from ..database import Database, among
+from ..models import Tables
+from .claims import Claim, Outcome, Settled
+from .subscriptions import Subscriptions, finished
+
+
+class Settling:
+    """Writes down what came of claims; it counts only while their lease is held."""
+
+    def __init__(self, database: Database, tables: Tables) -> None:
+        self._database = database
+        self._tables = tables
+        self._subscriptions = Subscriptions(database, tables)
+
+    def run(self, outcomes: Sequence[Outcome], failing_limit: float) -> Settled:
+        """See `Outbox.settle`."""
+        if not outcomes:
+            return Settled(frozenset(), {}, {})
+        now = self._database.now()
+        with self._database.transaction() as connection:
+            held = self._held([outcome.claim for outcome in outcomes], connection)
+            ours = [outcome for outcome in outcomes if outcome.claim.delivery_id in held]
+            self._settle_deliveries(ours, now, connection)
+            connection.execute(
+                self._tables.attempt.insert(), [_attempt(outcome) for outcome in outcomes]
+            )
+            recovered = self._subscriptions.note_health(ours, connection)
+            self._subscriptions.note_turns(outcomes, connection)
+            self._subscriptions.confirm(ours, connection)
+            reasons = self._subscriptions.over(ours, failing_limit, connection)
+            for outcome in ours:
+                if outcome.disable is not None:
+                    reasons[outcome.claim.subscription_id] = outcome.disable
+            disabled = self._subscriptions.disable(reasons, connection) if reasons else {}
+        return Settled(held, disabled, recovered)
+
+    def give_back(self, claims: Collection[Claim]) -> None:
+        """See `Outbox.give_back`."""
+        if not claims:
+            return
+        with self._database.transaction() as connection:
+            held = self._held(claims, connection)
+            if held:
+                connection.execute(
+                    self._of(held).values(status="pending", lease=None, due_at=self._database.now())
+                )
+
+    def cancel(self, reasons: Sequence[tuple[Claim, str]]) -> None:
+        """See `Outbox.cancel`."""
+        now = self._database.now()
+        by_reason: Mapping[str, list[str]] = defaultdict(list)
+        with self._database.transaction() as connection:
+            held = self._held([claim for claim, _ in reasons], connection)
+            for claim, reason in reasons:
+                if claim.delivery_id in held:
+                    by_reason[reason].append(claim.delivery_id)
+            for reason, delivery_ids in by_reason.items():
+                connection.execute(
+                    self._of(delivery_ids).values(
+                        status="cancelled", reason=reason, **finished(now)
+                    )
+                )
+
+    def _held(self, claims: Collection[Claim], connection: sa.Connection) -> frozenset[str]:
+        """Lock those deliveries whose lease is still the claim's."""
+        delivery = self._tables.delivery
+        by_lease: dict[str, list[str]] = defaultdict(list)
+        for claim in claims:
+            by_lease[claim.lease].append(claim.delivery_id)
+        held: set[str] = set()
+        for lease, delivery_ids in by_lease.items():
+            held.update(
+                connection.scalars(
+                    sa.select(delivery.c.id)
+                    .where(among(delivery.c.id, delivery_ids), delivery.c.lease == lease)
+                    .order_by(delivery.c.id)
+                    .with_for_update()
+                )
+            )
+        return frozenset(held)
+
+    def _settle_deliveries(
+        self, outcomes: Sequence[Outcome], now: dt.datetime, connection: sa.Connection
+    ) -> None:
+        delivery = self._tables.delivery
+        delivered = [o.claim.delivery_id for o in outcomes if o.status == "delivered"]
+        if delivered:
+            connection.execute(
+                self._of(delivered).values(
+                    status="delivered",
+                    attempts=delivery.c.attempts + 1,
+                    reason=None,
+                    **finished(now),
+                )
+            )
+        others = [outcome for outcome in outcomes if outcome.status != "delivered"]
+        if others:
+            connection.execute(
+                delivery.update()
+                .where(delivery.c.id == sa.bindparam("delivery_id"))
+                .values(
+                    status=sa.bindparam("new_status"),
+                    attempts=delivery.c.attempts + 1,
+                    reason=sa.bindparam("new_reason"),
+                    due_at=sa.bindparam("next_at"),
+                    finished_at=sa.bindparam("end"),
+                    lease=None,
+                ),
+                [
+                    {
+                        "delivery_id": outcome.claim.delivery_id,
+                        "new_status": outcome.status,
+                        "new_reason": outcome.reason,
+                        "next_at": outcome.next_at,
+                        "end": None if outcome.next_at else now,
+                    }
+                    for outcome in others
+                ],
+            )
+
+    def _of(self, delivery_ids: Collection[str]) -> sa.Update:
+        delivery = self._tables.delivery
+        return delivery.update().where(among(delivery.c.id, delivery_ids))
+
+
+def _attempt(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "id": ids.new(ids.ATTEMPT, outcome.started_at.timestamp()),
+        "delivery_id": outcome.claim.delivery_id,
+        "number": outcome.claim.number,
+        "started_at": outcome.started_at,
+        "duration": outcome.duration,
+        "status_code": outcome.status_code,
+        "error": outcome.error,
+        "detail": outcome.detail or None,
+        "response": outcome.response or None,
+        "request_id": outcome.request_id,
+        "next_at": outcome.next_at,
+    }

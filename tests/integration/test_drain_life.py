@@ -1,0 +1,421 @@
+"""Drains of handshakes, of what owners lost the right to see, in every format; real receivers."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import standardwebhooks
+from servers import Inbox, Request
+from test_drain import LOOPBACK
+from world import World
+
+from flask_resthooks import intents, own_headers, settings, signing, transport, vault
+from flask_resthooks.drain import Drain
+from flask_resthooks.errors import KeyMissing
+from flask_resthooks.guard import Guard
+from flask_resthooks.outbox import subscriptions
+
+KEY = vault.make_key()
+
+
+class Engine:
+    """Runs drains of a `World`."""
+
+    def __init__(self, world: World, **options: Any) -> None:
+        self.world = world
+        self.options = options
+        config = {
+            f"RESTHOOKS_{name.upper()}": value for name, value in options.pop("config", {}).items()
+        }
+        self.settings = settings.from_config({**LOOPBACK, **config}, intents.Intents())
+        self.transport = transport.create(
+            "requests",
+            guard=Guard(require_https=False, allowed_networks=("127.0.0.0/8",)),
+            concurrency=8,
+            connect_timeout=2,
+            timeout=5,
+            response_limit=1024,
+        )
+        self.recovered: dict[str, dt.datetime] = {}
+
+    def run(self) -> dt.datetime | None:
+        return Drain(
+            self.world.outbox,
+            self.transport,
+            self.settings,
+            intent=intents.Intents().get(self.settings.intent),
+            settled=lambda outcomes, settled: self.recovered.update(settled.recovered),
+            chance=lambda: 0.0,
+            **self.options,
+        ).run(30)
+
+
+@pytest.fixture
+def world(database_url: str) -> Iterator[World]:
+    world = World(database_url)
+    yield world
+    world.engine.dispose()
+
+
+@pytest.fixture
+def make(world: World) -> Iterator[Callable[..., Engine]]:
+    made: list[Engine] = []
+
+    def make(**options: Any) -> Engine:
+        made.append(Engine(world, **options))
+        return made[-1]
+
+    yield make
+    for engine in made:
+        engine.transport.close()
+
+
+def row(world: World, subscription: str) -> Any:
+    table = world.tables.subscription
+    with world.engine.connect() as connection:
+        return connection.execute(table.select().where(table.c.id == subscription)).one()
+
+
+def ask(world: World, inbox: Inbox, event_type: str = intents.HANDSHAKE, **values: Any) -> str:
+    """A subscription whose receiver is to be asked for its intent."""
+    subscription = world.subscribe(
+        "*",
+        target_url=inbox.url(),
+        status="pending",
+        intent_secret="the-secret",
+        intent_until=world.now + dt.timedelta(days=1),
+        **values,
+    )
+    with world.engine.begin() as connection:
+        mapping = dict(row(world, subscription)._mapping)
+        subscriptions.send(world.tables, connection, mapping, "handshake", event_type, world.now)
+    return subscription
+
+
+def echo(request: Request) -> Any:
+    return 200, {"X-Hook-Secret": request.headers.get("x-hook-secret", "")}, b""
+
+
+def test_a_receiver_that_echoes_the_secret_is_active_and_gets_what_happens_then(
+    world: World, make: Callable[..., Engine], inbox: Inbox
+) -> None:
+    inbox.answer = echo
+    subscription = ask(world, inbox)
+    world.happen()  # while it is pending: not sent
+    engine = make(config={"intent": "x-hook-secret"})
+    engine.run()
+    (handshake,) = inbox.requests
+    assert handshake.headers["x-hook-secret"] == "the-secret"
+    assert handshake.headers["x-hook-test"] == "handshake"
+    assert subscription in handshake.body.decode()
+    assert row(world, subscription).status == "active"
+    assert row(world, subscription).confirmed_at == world.now
+    world.happen()
+    engine.run()
+    assert [r.headers["x-hook-event"] for r in inbox.requests[1:]] == ["contact.create"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "reason"),
+    [
+        ((200, {}, b""), "delivered", None),
+        ((200, {"X-Hook-Secret": "another"}, b""), "failed", "another one"),
+        ((500, {"X-Hook-Secret": "the-secret"}, b""), "pending", None),
+        ((302, {"X-Hook-Secret": "the-secret"}, b""), "failed", "302"),
+    ],
+)
+def test_whoever_does_not_echo_it_gets_nothing(
+    world: World,
+    make: Callable[..., Engine],
+    inbox: Inbox,
+    answer: Any,
+    status: str,
+    reason: str | None,
+) -> None:
+    inbox.answer = lambda request: answer
+    subscription = ask(world, inbox)
+    make(config={"intent": "x-hook-secret", "retry_schedule": [0, 60]}).run()
+    assert row(world, subscription).status == "pending"
+    (delivery,) = world.deliveries()
+    assert delivery.status == status
+    assert (reason or "") in (delivery.reason or "")
+    world.happen()
+    world.outbox.fan_out(10)
+    assert len(world.deliveries()) == 1
+
+
+def test_410_ends_a_handshake_and_its_subscription(
+    world: World, make: Callable[..., Engine], inbox: Inbox
+) -> None:
+    inbox.answer = lambda request: 410
+    subscription = ask(world, inbox)
+    make(config={"intent": "x-hook-secret"}).run()
+    assert row(world, subscription).status == "disabled"
+
+
+def test_a_receiver_cannot_have_us_show_the_handshakes_secret_to_its_owner(
+    world: World, make: Callable[..., Engine], inbox: Inbox
+) -> None:
+    # It shows whoever calls what they sent: its body would be the proof that the caller lacks.
+    inbox.answer = lambda request: (200, {}, request.headers["x-hook-secret"].encode())
+    ask(world, inbox)
+    make(config={"intent": "x-hook-secret"}).run()
+    (attempt,) = world.attempts()
+    assert "the-secret" not in str(attempt)
+
+
+def test_a_handshake_that_was_replaced_meanwhile_confirms_nothing(
+    world: World, make: Callable[..., Engine], inbox: Inbox
+) -> None:
+    subscription = ask(world, inbox)
+    table = world.tables.subscription
+
+    def answer(request: Request) -> Any:
+        with world.engine.begin() as connection:
+            connection.execute(table.update().values(intent_secret="a newer one"))
+        return echo(request)
+
+    inbox.answer = answer
+    make(config={"intent": "x-hook-secret"}).run()
+    assert row(world, subscription).status == "pending"
+
+
+def test_a_handshake_whose_time_is_over_is_not_sent(
+    world: World, make: Callable[..., Engine], inbox: Inbox
+) -> None:
+    ask(world, inbox)
+    world.later(86400)
+    make(config={"intent": "x-hook-secret"}).run()
+    assert inbox.requests == []
+    assert world.deliveries()[0].status == "cancelled"
+
+
+def test_cloudevents_asks_by_options_and_keeps_to_the_rate_that_is_granted(
+    world: World, make: Callable[..., Engine], inbox: Inbox
+) -> None:
+    granted = {"WebHook-Allowed-Origin": "crm.example.com", "WebHook-Allowed-Rate": "120"}
+    inbox.answer = lambda request: (200, granted if request.method == "OPTIONS" else {}, b"")
+    subscription = ask(world, inbox, format="cloudevents")
+    engine = make(config={"intent": "cloudevents", "origin": "crm.example.com"})
+    engine.run()
+    (asked,) = inbox.requests
+    assert (asked.method, asked.body) == ("OPTIONS", b"")
+    assert asked.headers["webhook-request-origin"] == "crm.example.com"
+    assert row(world, subscription).status == "active"
+    assert row(world, subscription).rate == 120.0
+    world.happen(count=10)
+    engine.run()
+    hooks = inbox.requests[1:]
+    assert 1 <= len(hooks) <= 3
+    for hook in hooks:
+        assert hook.headers["content-type"] == "application/cloudevents+json"
+        assert hook.headers["webhook-request-origin"] == "crm.example.com"
+        assert json.loads(hook.body)["source"] == "https://crm.example.com/api/v1"
+
+
+def test_a_ping_that_is_acknowledged_is_an_intent(
+    world: World, make: Callable[..., Engine], inbox: Inbox
+) -> None:
+    subscription = ask(world, inbox, intents.PING)
+    make(config={"intent": "ping"}).run()
+    assert inbox.requests[0].headers["x-hook-event"] == "resthooks.ping"
+    assert row(world, subscription).status == "active"
+
+
+def test_a_strategy_that_raises_harms_nobody_else(
+    world: World, inbox: Inbox, make: Callable[..., Engine]
+) -> None:
+    class Broken(intents.Ping):
+        def judge(self, *arguments: Any) -> intents.Verdict:
+            raise RuntimeError("broken")
+
+    subscription = ask(world, inbox, intents.PING)
+    world.subscribe("*", target_url=inbox.url("/good"))
+    world.happen()
+    engine = make()
+    Drain(world.outbox, engine.transport, engine.settings, intent=Broken(), chance=lambda: 0.0).run(
+        30
+    )
+    assert {delivery.kind: delivery.status for delivery in world.deliveries()} == {
+        "handshake": "failed",
+        "event": "delivered",
+    }
+    assert row(world, subscription).status == "pending"
+
+
+def test_who_lost_the_right_to_see_it_gets_nothing_more(
+    world: World, make: Callable[..., Engine], inbox: Inbox
+) -> None:
+    for owner in ("1", "2"):
+        world.subscribe("*", owner=owner, target_url=inbox.url(f"/{owner}"))
+        world.happen(owner=owner)
+    make(permit=lambda claim: claim.owner == "1").run()
+    assert [request.path for request in inbox.requests] == ["/1"]
+    cancelled = [delivery for delivery in world.deliveries() if delivery.owner == "2"]
+    assert [(d.status, d.reason, d.attempts, d.due_at) for d in cancelled] == [
+        ("cancelled", "the owner may not see it any more", 0, None)
+    ]
+
+
+def test_a_right_that_cannot_be_asked_for_now_is_asked_for_again(
+    world: World, make: Callable[..., Engine], inbox: Inbox
+) -> None:
+    world.subscribe("*", target_url=inbox.url())
+    world.happen()
+    answers: Iterator[Any] = iter([RuntimeError("no database"), True])
+
+    def permit(claim: Any) -> bool:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return bool(answer)
+
+    engine = make(permit=permit)
+    engine.run()
+    assert inbox.requests == []
+    assert world.attempts()[0].error == "internal"
+    world.later(6)
+    engine.run()
+    assert len(inbox.requests) == 1
+
+
+def test_every_secret_that_is_valid_signs_the_newest_first(
+    world: World, make: Callable[..., Engine], inbox: Inbox
+) -> None:
+    secrets = [signing.new_secret() for _ in range(3)]
+    until = [world.now + dt.timedelta(seconds=seconds) for seconds in (60, -1)]
+    world.subscribe(
+        "*",
+        target_url=inbox.url(),
+        secret=vault.Vault([KEY]).seal(secrets[0]),
+        former_secrets=[
+            {"secret": vault.Vault([KEY]).seal(secrets[1]), "until": until[0].isoformat()},
+            {"secret": secrets[2], "until": until[1].isoformat()},
+        ],
+    )
+    world.happen()
+    make(vault=vault.Vault([KEY])).run()
+    (hook,) = inbox.requests
+    timestamp = int(world.now.timestamp())
+    made = hook.headers["webhook-signature"].split(" ")
+    assert made == [
+        signing.signer(secret).sign(hook.headers["webhook-id"], timestamp, hook.body)
+        for secret in secrets[:2]
+    ]
+    assert hook.headers["x-hook-signature"] == signing.signer(secrets[0]).hook_signature(hook.body)
+
+
+def test_headers_of_the_receivers_own_go_along(
+    world: World, make: Callable[..., Engine], inbox: Inbox
+) -> None:
+    own = own_headers.dump({"Authorization": "Bearer abc", "X-Team": "crm"})
+    world.subscribe("*", target_url=inbox.url(), headers=vault.Vault([KEY]).seal(own))
+    world.happen()
+    make(vault=vault.Vault([KEY])).run()
+    assert inbox.requests[0].headers["authorization"] == "Bearer abc"
+    assert inbox.requests[0].headers["x-team"] == "crm"
+
+
+def test_each_gets_the_format_and_payload_that_it_asked_for(
+    world: World, make: Callable[..., Engine], inbox: Inbox
+) -> None:
+    ids = {
+        (form, payload): world.subscribe(
+            "*", target_url=inbox.url(f"/{form}/{payload}"), format=form, payload=payload
+        )
+        for form in ("standard", "resthooks", "bare", "cloudevents")
+        for payload in ("full", "thin")
+    }
+    world.happen()
+    make().run()
+    bodies = {tuple(r.path[1:].split("/")): json.loads(r.body) for r in inbox.requests}
+    full, thin = {"name": "Ada"}, {"resource": None, "url": None}
+    for payload, data in (("full", full), ("thin", thin)):
+        assert bodies["standard", payload]["data"] == data
+        assert bodies["resthooks", payload]["data"] == data
+        assert bodies["resthooks", payload]["hook"]["id"] == ids["resthooks", payload]
+        assert bodies["bare", payload] == data
+        assert bodies["cloudevents", payload]["data"] == data
+
+
+def test_retry_after_is_honoured_and_bounded(
+    world: World, make: Callable[..., Engine], inbox: Inbox
+) -> None:
+    inbox.answer = lambda request: (503, {"Retry-After": "3600"}, b"")
+    world.subscribe("*", target_url=inbox.url())
+    world.happen()
+    engine = make(config={"retry_after_limit": 600})
+    assert engine.run() == world.now + dt.timedelta(seconds=600)
+    world.happen()  # of the same receiver: it waits as well, unsent
+    assert engine.run() == world.now + dt.timedelta(seconds=600)
+    assert len(inbox.requests) == 1
+    inbox.answer = lambda request: 200
+    world.later(600)
+    assert engine.run() is None
+    assert len(inbox.requests) == 3
+
+
+def test_what_the_receiver_calls_the_request_is_kept(
+    world: World, make: Callable[..., Engine], inbox: Inbox
+) -> None:
+    inbox.answer = lambda request: (200, {"X-Request-Id": "abc-123"}, b"")
+    world.subscribe("*", target_url=inbox.url())
+    world.happen()
+    make().run()
+    assert world.attempts()[0].request_id == "abc-123"
+
+
+def test_an_ed25519_signature_verifies_with_the_public_key(
+    world: World, make: Callable[..., Engine], inbox: Inbox
+) -> None:
+    secret = signing.new_secret(signing.V1A)
+    world.subscribe("*", target_url=inbox.url(), secret=secret, signature="v1a")
+    world.happen()
+    make().run()
+    (hook,) = inbox.requests
+    assert "x-hook-signature" not in hook.headers
+    signing.verify(signing.shown_secret(secret), hook.headers, hook.body, now=world.now.timestamp())
+    with pytest.raises(standardwebhooks.WebhookVerificationError):
+        standardwebhooks.Webhook(signing.new_secret()).verify(
+            hook.body.decode(), dict(hook.headers)
+        )
+
+
+def test_without_the_key_nothing_is_sent_and_nothing_is_spent(
+    world: World, make: Callable[..., Engine], inbox: Inbox
+) -> None:
+    world.subscribe("*", target_url=inbox.url(), secret=vault.Vault([KEY]).seal("whsec_x"))
+    world.happen(count=3)
+    with pytest.raises(KeyMissing, match="RESTHOOKS_ENCRYPTION_KEYS"):
+        make().run()
+    assert inbox.requests == []
+    assert {(d.status, d.attempts) for d in world.deliveries()} == {("pending", 0)}
+    assert world.attempts() == []
+
+
+def test_what_the_app_raises_is_not_shown_to_its_customers(
+    world: World, make: Callable[..., Engine], inbox: Inbox
+) -> None:
+    def permit(claim: Any) -> bool:
+        raise RuntimeError("password of the database: 1234")
+
+    world.subscribe("*", target_url=inbox.url())
+    world.happen()
+    make(permit=permit).run()
+    (attempt,) = world.attempts()
+    assert attempt.error == "internal"
+    assert "1234" not in str(attempt)
+
+
+def test_a_handshake_that_nobody_asks_for_any_more_is_cancelled(
+    world: World, make: Callable[..., Engine], inbox: Inbox
+) -> None:
+    subscription = ask(world, inbox)
+    make().run()
+    assert inbox.requests == []
+    assert world.deliveries()[0].status == "cancelled"
+    assert row(world, subscription).status == "pending"
