@@ -10,9 +10,9 @@ import flask
 import flask_smorest
 import marshmallow as ma
 
-from . import cli, models, settings
+from . import cli, formats, models, settings
 from .api import Context, create_blueprint, webhooks
-from .authorization import Authorize
+from .authorization import Authorize, Event
 from .capture import Capture, Resource
 from .database import check_dialect
 from .errors import ConfigurationError
@@ -219,10 +219,10 @@ class RESTHooks:
     def authorize(self, authorize: Asked) -> Asked:
         """Decorator for the function that says whether an owner may still be told of an event.
 
-        Called in the worker with the owner's id and the event (`id`, `type`, `timestamp`,
-        `sequence`, `resource`, `url`, `data`, `previous`), in an app context, before each attempt.
-        After a false answer the delivery is `cancelled`; what it raises is logged, and it is asked
-        again at the next attempt.
+        Called with the owner's id and the event (`id`, `type`, `timestamp`, `sequence`, `resource`,
+        `url`, `data`, `previous`). In the worker, in an app context, before each attempt: after a
+        false answer the delivery is `cancelled`; what it raises is logged, and it is asked again at
+        the next attempt. And in the API, for each event of the log and each sample that is shown.
         """
         self._authorize = authorize
         return authorize
@@ -273,6 +273,7 @@ class RESTHooks:
             wake=wakeups.wake,
             vault=vault,
             intent=intent,
+            permits=self._permits,
             resources=self._resources.get,
         )
         theirs = api or _api_of(app)
@@ -291,6 +292,9 @@ class RESTHooks:
     def _owner(self) -> str | None:
         owner = None if self._owner_loader is None else self._owner_loader()
         return None if owner is None else models.owner_id(owner)
+
+    def _permits(self, owner: str, event: formats.Event) -> bool:
+        return self._authorize is None or bool(self._authorize(owner, Event(event)))
 
     def _wake(self) -> None:
         """After a commit with events. An app that was not initialised has no queue to wake."""

@@ -19,6 +19,7 @@ from sqlalchemy import orm
 from . import formats
 from .errors import CaptureError
 from .models import EVENT, Tables
+from .outbox.claiming import event_columns
 from .representation import Reader, RecordType, Representation, Resource, represent
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def newest_events(
         .subquery("last")
     )
     found = (
-        sa.select(event)
+        sa.select(*event_columns(tables))
         .join(last, last.c.id == event.c.id)
         .where(last.c.type == event_type, last.c.kind == EVENT)
         # Ids of one millisecond are in no order.
@@ -49,20 +50,7 @@ def newest_events(
         .limit(limit)
     )
     with Reader(session) as reader:
-        rows = reader.execute(found).all()
-    return [
-        formats.Event(
-            id=row.id,
-            type=row.type,
-            timestamp=row.created_at,
-            sequence=row.sequence,
-            data=row.data,
-            previous=row.previous,
-            resource=row.resource,
-            url=row.url,
-        )
-        for row in rows
-    ]
+        return [formats.Event(*row) for row in reader.execute(found)]
 
 
 def newest_records(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from .. import formats
 from ..event_types import EventTypes
 from ..guard import Guard
 from ..intents import Handshake, Intent
@@ -26,6 +27,7 @@ class Context:
     :param wake: asks for a drain; to be called after a commit that made something due.
     :param vault: seals what is secret.
     :param intent: how receivers are asked whether they want to be called; None: they are not.
+    :param permits: whether an owner may (still) be told of an event.
     :param resources: the model and the resource behind an event type; None for one that is emitted.
     """
 
@@ -38,6 +40,7 @@ class Context:
     wake: Callable[[], None] = lambda: None
     vault: Vault = field(default_factory=Vault)
     intent: Intent | None = None
+    permits: Callable[[str, formats.Event], bool] = lambda owner, event: True
     resources: Callable[[str], tuple[type, Resource] | None] = lambda name: None
 
     def opening_event(self, subscription_id: str, target_url: str) -> str:

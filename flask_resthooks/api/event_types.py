@@ -13,7 +13,7 @@ from . import schemas as s
 from .errors import not_found
 from .fields import NameCursor
 from .payloads import data_schema
-from .sampling import samples as samples
+from .sampling import samples
 from .views import View, operation
 
 _NAME_PARAMETER = {

@@ -10,10 +10,11 @@ from typing import Any
 import flask
 import sqlalchemy as sa
 
-from .. import ids
+from .. import formats, ids
 from ..authorization import Authorization
 from ..models import EVENT
 from ..outbox import Outbox
+from ..outbox.claiming import event_columns
 from . import examples
 from . import schemas as s
 from .errors import invalid, not_found
@@ -39,6 +40,12 @@ class _View(View):
         hidden = [name for name in types if not types[name].seen_by(self.owner)]
         rows = sa.select(table).where(table.c.owner == self.owner, table.c.kind == EVENT)
         return rows.where(table.c.type.not_in(hidden)) if hidden else rows
+
+    def may_see(self, row: Any) -> bool:
+        """Whether the caller may still be told of it: as before a hook is sent."""
+        columns = event_columns(self.context.tables)
+        event = formats.Event(*(row[column.name] for column in columns))
+        return self.context.permits(self.owner, event)
 
 
 class Events(_View):
@@ -73,7 +80,7 @@ class Events(_View):
         here = found[: query["limit"]]
         more = len(found) > len(here)
         return {
-            "data": [show_event(dict(row)) for row in here],
+            "data": [show_event(dict(row)) for row in here if self.may_see(row)],
             "next_cursor": IdCursor.of(here[-1]["id"]) if more else None,
         }
 
@@ -114,7 +121,7 @@ class Event(_View):
         if ids.is_id(ids.EVENT, event_id):
             mine = self.mine().where(self.context.tables.event.c.id == event_id)
             row = self.context.db.session.execute(mine).mappings().first()
-            if row is not None:
+            if row is not None and self.may_see(row):
                 return show_event(dict(row))
         raise not_found("event")
 

@@ -149,7 +149,11 @@ class _Samples:
             self._type.name,
             self._limit,
         )
-        return [_told(self._type, event) for event in found if self._is_shown(event)]
+        return [
+            _told(self._type, event)
+            for event in found
+            if self._is_shown(event) and self._context.permits(self._owner, event)
+        ]
 
     def _is_shown(self, event: formats.Event) -> bool:
         return self._type.payload == THIN or all(

@@ -136,17 +136,7 @@ class Claiming:
     ) -> dict[str, formats.Event]:
         event = self._tables.event
         found = connection.execute(
-            sa.select(
-                event.c.id,
-                event.c.type,
-                event.c.created_at,
-                event.c.sequence,
-                event.c.data,
-                event.c.previous,
-                event.c.resource,
-                event.c.url,
-                event.c.kind,
-            ).where(among(event.c.id, event_ids))
+            sa.select(*event_columns(self._tables)).where(among(event.c.id, event_ids))
         )
         return {row.id: formats.Event(*row) for row in found}
 
@@ -173,6 +163,15 @@ class Claiming:
     def _of(self, delivery_ids: Collection[str]) -> sa.Update:
         delivery = self._tables.delivery
         return delivery.update().where(among(delivery.c.id, delivery_ids))
+
+
+def event_columns(tables: Tables) -> list[sa.Column[Any]]:
+    """What a `formats.Event` is made of, in its order."""
+    c = tables.event.c
+    return [
+        *(c.id, c.type, c.created_at, c.sequence, c.data, c.previous),
+        *(c.resource, c.url, c.kind),
+    ]
 
 
 def waiting(connection: sa.Connection, tables: Tables, subscription_id: str, most: int) -> int:

@@ -18,6 +18,7 @@ from flask_resthooks import ids, models
 from flask_resthooks.api import Context, create_blueprint
 from flask_resthooks.event_types import EventType, EventTypes
 from flask_resthooks.guard import Guard
+from flask_resthooks.intents import Intent
 from flask_resthooks.settings import Settings
 from flask_resthooks.vault import Vault
 
@@ -50,7 +51,10 @@ class Host:
         config: dict[str, Any] | None = None,
         owner: Callable[[], str | None] | None = None,
         before: Callable[[flask.Flask], None] = lambda app: None,
+        intent: Intent | None = None,
+        **context: Any,
     ) -> None:
+        self.woken = 0
         self.owner: str | None = "acme"
         self.settings = settings or Settings()
         self.prefix = self.settings.url_prefix
@@ -85,11 +89,17 @@ class Host:
                 resolver=resolver,
             ),
             owner=owner or (lambda: self.owner),
+            wake=self._wake,
+            intent=intent,
+            **context,
             vault=Vault(self.settings.encryption_keys),
         )
         self.api.register_blueprint(create_blueprint(self.context))
         with self.app.app_context():
             self.db.create_all()
+
+    def _wake(self) -> None:
+        self.woken += 1
 
     def close(self) -> None:
         with self.app.app_context():

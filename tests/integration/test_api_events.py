@@ -175,3 +175,20 @@ def test_a_poller_beside_many_writers_misses_nothing_and_sees_nothing_twice(
             thread.join()
         assert len(seen) == len(set(seen))
         assert set(seen) == {first["id"], *committed}
+
+
+def test_what_an_owner_may_not_see_any_more_is_not_shown(database_url: str) -> None:
+    def permits(owner: str, event: Any) -> bool:
+        return owner == "acme" and event.resource != "contact:2"
+
+    with host(database_url, permits=permits) as acme:
+        made = happen(acme, *[row(resource=f"contact:{number}") for number in (1, 2, 3)])
+        assert listed(acme) == [made[2], made[0]]
+        assert acme.call("GET", f"/events/{made[1]}").status_code == 404
+        samples = acme.call("GET", "/event-types/contact.create/sample").json
+        assert [sample["id"] for sample in samples] == [made[2], made[0]]
+        # A page may be shorter; it goes on all the same.
+        page = acme.call("GET", "/events?limit=2").json
+        assert [entry["id"] for entry in page["data"]] == [made[2]]
+        rest = acme.call("GET", f"/events?limit=2&cursor={page['next_cursor']}").json
+        assert [entry["id"] for entry in rest["data"]] == [made[0]]
