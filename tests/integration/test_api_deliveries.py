@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from api_host import URL, Host, host
-
-
-@pytest.fixture
-def acme(database_url: str) -> Iterator[Host]:
-    with host(database_url) as made:
-        yield made
 
 
 def pages(host: Host, path: str, **query: Any) -> list[list[dict[str, Any]]]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from api_host import URL, Host, host
+from api_host import URL, Host
 from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.datastructures import Headers
@@ -20,18 +20,6 @@ from flask_resthooks.models import utcnow
 CURRENT = etags.of({"a": 1})
 OTHER = '"other"'
 PUT = {"target_url": URL, "events": ["*"]}
-
-
-@pytest.fixture
-def acme(database_url: str) -> Iterator[Host]:
-    with host(database_url) as made:
-        yield made
-
-
-@pytest.fixture
-def quick(sqlite_url: str) -> Iterator[Host]:
-    with host(sqlite_url) as made:
-        yield made
 
 
 def test_the_tag_is_of_what_is_shown_in_any_order() -> None:

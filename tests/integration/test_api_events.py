@@ -5,20 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from api_host import Host, host
 
 from flask_resthooks import ids, models
 from flask_resthooks.event_types import EventType
-
-
-@pytest.fixture
-def acme(database_url: str) -> Iterator[Host]:
-    with host(database_url) as made:
-        yield made
 
 
 def row(type_: str = "contact.create", owner: str = "acme", **values: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,18 +75,6 @@ def things(host: Host) -> Work:
         blueprint.add_url_rule(f"/{view.__name__.lower()}", view_func=made, strict_slashes=False)
     host.app.register_blueprint(blueprint)
     return work
-
-
-@pytest.fixture
-def acme(database_url: str) -> Iterator[Host]:
-    with host(database_url) as made:
-        yield made
-
-
-@pytest.fixture
-def quick(sqlite_url: str) -> Iterator[Host]:
-    with host(sqlite_url) as made:
-        yield made
 
 
 def post(host: Host, body: Any = None, path: str = "/subscriptions", **headers: str) -> Any:

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import pytest
 import sqlalchemy as sa
-from api_host import Host, host
+from api_host import Host
 from werkzeug.routing import Rule
 
 BODIES: dict[str, Any] = {
@@ -29,12 +28,6 @@ NOBODYS = {"name"}
 
 PUBLIC = {"resthooks.Confirmation"}
 """Endpoints that need no owner: whoever knows the secret may call them."""
-
-
-@pytest.fixture
-def acme(database_url: str) -> Iterator[Host]:
-    with host(database_url) as made:
-        yield made
 
 
 def belongings(acme: Host) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,19 +10,6 @@ from api_host import URL, Host, host
 
 from flask_resthooks import intents, settings, signing, vault
 from flask_resthooks.models import utcnow
-
-
-@pytest.fixture
-def acme(database_url: str) -> Iterator[Host]:
-    with host(database_url) as made:
-        yield made
-
-
-@pytest.fixture
-def quick(sqlite_url: str) -> Iterator[Host]:
-    """Where the database does not matter."""
-    with host(sqlite_url) as made:
-        yield made
 
 
 def row_of(acme: Host, subscription_id: str) -> dict[str, Any]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
-from api_host import Host, host
+from api_host import Host
 from hypothesis import example, given
 from hypothesis import strategies as st
 from werkzeug.test import EnvironBuilder
@@ -21,18 +20,6 @@ from flask_resthooks.models import utcnow
 
 # RFC 8288 and RFC 3986: a path and a query, and nothing that could end them.
 LINK = re.compile(r"<(/[A-Za-z0-9._~%/-]*\?[A-Za-z0-9._~%&=+*-]*)>; rel=\"next\"")
-
-
-@pytest.fixture
-def acme(database_url: str) -> Iterator[Host]:
-    with host(database_url) as made:
-        yield made
-
-
-@pytest.fixture
-def quick(sqlite_url: str) -> Iterator[Host]:
-    with host(sqlite_url) as made:
-        yield made
 
 
 def followed(host: Host, path: str) -> list[list[dict[str, Any]]]:

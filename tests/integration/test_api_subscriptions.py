@@ -7,7 +7,6 @@ import contextlib
 import datetime as dt
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,19 +22,6 @@ FIELDS = {
     *("payload", "expires_at", "created_at", "updated_at", "disabled_reason", "signature"),
     *("header_names", "rate", "expiry_notice", "confirm_until"),
 }
-
-
-@pytest.fixture
-def acme(database_url: str) -> Iterator[Host]:
-    with host(database_url) as made:
-        yield made
-
-
-@pytest.fixture
-def quick(sqlite_url: str) -> Iterator[Host]:
-    """Where the database does not matter."""
-    with host(sqlite_url) as made:
-        yield made
 
 
 def later(**after: Any) -> str:

@@ -11,60 +11,14 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from engine import Engine
 from receivers import Receiver
 from servers import Inbox
 from world import World
 
-from flask_resthooks import retry, settings, signing, transport
+from flask_resthooks import retry, signing
 from flask_resthooks.drain import Drain
-from flask_resthooks.guard import Guard
 from flask_resthooks.outbox import Outbox, Outcome, Settled, Sight
-
-LOOPBACK = {"RESTHOOKS_REQUIRE_HTTPS": False, "RESTHOOKS_ALLOWED_NETWORKS": ["127.0.0.0/8"]}
-
-
-class Engine:
-    """Runs drains of a `World`, at the world's time."""
-
-    def __init__(self, world: World, **config: Any) -> None:
-        names = {f"RESTHOOKS_{name.upper()}": value for name, value in config.items()}
-        self.world = world
-        self.settings = settings.from_config({**LOOPBACK, **names})
-        self.transport = transport.create(
-            "requests",
-            guard=Guard(
-                require_https=self.settings.require_https,
-                allowed_networks=self.settings.allowed_networks,
-            ),
-            concurrency=self.settings.concurrency,
-            connect_timeout=self.settings.connect_timeout,
-            timeout=self.settings.timeout,
-            response_limit=self.settings.response_limit,
-        )
-        self.told: list[tuple[list[Outcome], Settled]] = []
-
-    def run(
-        self,
-        time_slice: float = 30,
-        stopping: Callable[[], bool] = lambda: False,
-        chance: float = 0.0,
-    ) -> dt.datetime | None:
-        drain = Drain(
-            self.world.outbox,
-            self.transport,
-            self.settings,
-            stopping=stopping,
-            settled=lambda outcomes, settled: self.told.append((outcomes, settled)),
-            chance=lambda: chance,
-        )
-        return drain.run(time_slice)
-
-
-@pytest.fixture
-def world(database_url: str) -> Iterator[World]:
-    world = World(database_url)
-    yield world
-    world.engine.dispose()
 
 
 @pytest.fixture

@@ -9,64 +9,24 @@ from typing import Any
 
 import pytest
 import standardwebhooks
+from engine import Engine
 from servers import Inbox, Request
-from test_drain import LOOPBACK
 from world import World
 
-from flask_resthooks import intents, own_headers, settings, signing, transport, vault
+from flask_resthooks import intents, own_headers, signing, vault
 from flask_resthooks.drain import Drain
 from flask_resthooks.errors import KeyMissing
-from flask_resthooks.guard import Guard
 from flask_resthooks.outbox import subscriptions
 
 KEY = vault.make_key()
-
-
-class Engine:
-    """Runs drains of a `World`."""
-
-    def __init__(self, world: World, **options: Any) -> None:
-        self.world = world
-        self.options = options
-        config = {
-            f"RESTHOOKS_{name.upper()}": value for name, value in options.pop("config", {}).items()
-        }
-        self.settings = settings.from_config({**LOOPBACK, **config}, intents.Intents())
-        self.transport = transport.create(
-            "requests",
-            guard=Guard(require_https=False, allowed_networks=("127.0.0.0/8",)),
-            concurrency=8,
-            connect_timeout=2,
-            timeout=5,
-            response_limit=1024,
-        )
-        self.recovered: dict[str, dt.datetime] = {}
-
-    def run(self) -> dt.datetime | None:
-        return Drain(
-            self.world.outbox,
-            self.transport,
-            self.settings,
-            intent=intents.Intents().get(self.settings.intent),
-            settled=lambda outcomes, settled: self.recovered.update(settled.recovered),
-            chance=lambda: 0.0,
-            **self.options,
-        ).run(30)
-
-
-@pytest.fixture
-def world(database_url: str) -> Iterator[World]:
-    world = World(database_url)
-    yield world
-    world.engine.dispose()
 
 
 @pytest.fixture
 def make(world: World) -> Iterator[Callable[..., Engine]]:
     made: list[Engine] = []
 
-    def make(**options: Any) -> Engine:
-        made.append(Engine(world, **options))
+    def make(config: dict[str, Any] | None = None, **drain: Any) -> Engine:
+        made.append(Engine(world, drain, **(config or {})))
         return made[-1]
 
     yield make
@@ -208,7 +168,7 @@ def test_cloudevents_asks_by_options_and_keeps_to_the_rate_that_is_granted(
     assert row(world, subscription).status == "active"
     assert row(world, subscription).rate == 120.0
     world.happen(count=10)
-    engine.run()
+    engine.run(time_slice=0.5)  # the world's clock stands still: the others' turns do not come
     hooks = inbox.requests[1:]
     assert 1 <= len(hooks) <= 3
     for hook in hooks:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import rq
 import sqlalchemy as sa
+from engine import LOOPBACK
 from servers import Inbox, RedisServer
-from test_drain import LOOPBACK
 from world import World
 
 from flask_resthooks import jobs, settings, signals

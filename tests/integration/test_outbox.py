@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,13 +12,6 @@ from world import START, World
 
 from flask_resthooks import ids, models, signing
 from flask_resthooks.outbox import Outbox
-
-
-@pytest.fixture
-def world(database_url: str) -> Iterator[World]:
-    world = World(database_url)
-    yield world
-    world.engine.dispose()
 
 
 def test_an_event_goes_to_each_matching_subscription_of_its_owner_once(world: World) -> None:

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from world import World
 
 from flask_resthooks.outbox import Sight
 
 DAY = 86400.0
-
-
-@pytest.fixture
-def world(database_url: str) -> Iterator[World]:
-    world = World(database_url)
-    yield world
-    world.engine.dispose()
 
 
 def subscription(world: World, id_: str) -> Any:

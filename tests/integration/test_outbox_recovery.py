@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,13 +11,6 @@ from world import START, World
 
 from flask_resthooks import ids
 from flask_resthooks.outbox import Sight, recovery
-
-
-@pytest.fixture
-def world(database_url: str) -> Iterator[World]:
-    world = World(database_url)
-    yield world
-    world.engine.dispose()
 
 
 def begin(world: World, subscription: str, since: dt.datetime = START) -> str:
