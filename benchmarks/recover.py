@@ -108,7 +108,7 @@ def recover(database_url: str, redis_url: str, missed: int) -> str:
             },
             stderr=subprocess.DEVNULL,
         )
-        waiting = sa.select(sa.func.count()).where(tables.event.c.position.is_(None))
+        waiting = sa.select(sa.func.count()).where(tables.event.c.fanned_out_at.is_(None))
         while count(waiting):
             time.sleep(0.5)
         client.patch(path, json={"active": True})

@@ -6,7 +6,7 @@ claim ──► **formatted and signed** ──► transport
 from __future__ import annotations
 
 import functools
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 
 from . import formats, own_headers, signing
 from ._version import __version__
@@ -28,12 +28,20 @@ class Composer:
     """Makes the requests of one app.
 
     :param intent: how receivers are asked whether they want to be called; None: they are not.
+    :param thin_types: names of the event types whose hooks are thin, whatever is asked for.
     """
 
-    def __init__(self, settings: Settings, vault: Vault, intent: Intent | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        vault: Vault,
+        intent: Intent | None,
+        thin_types: Collection[str] = (),
+    ) -> None:
         self._settings = settings
         self._vault = vault
         self._intent = intent
+        self._thin_types = thin_types
         hook_headers = getattr(intent, "hook_headers", None)
         self._always: Mapping[str, str] = hook_headers(settings.origin) if hook_headers else {}
         self._signer = functools.lru_cache(maxsize=CACHED)(self._make_signer)
@@ -63,13 +71,8 @@ class Composer:
             if not opening.body:
                 headers = {**theirs, "user-agent": USER_AGENT, **ours}
                 return Request(claim.target_url, headers, b"", start_before, method)
-        # What we ourselves have to say is about no resource that could be looked up.
-        ours_alone = claim.event.type.startswith(f"{RESERVED}.")
         recipient = formats.Recipient(
-            claim.subscription_id,
-            claim.target_url,
-            claim.format,
-            formats.FULL if ours_alone else claim.payload,
+            claim.subscription_id, claim.target_url, claim.format, self._payload(claim)
         )
         key = (claim.event.id, formats.shape_of(recipient))
         body = bodies.get(key)
@@ -95,6 +98,12 @@ class Composer:
             self._vault.open(claim.intent_secret or ""),
             self._settings.origin,
         )
+
+    def _payload(self, claim: Claim) -> str:
+        if claim.event.type.startswith(f"{RESERVED}."):
+            return formats.FULL  # it is about no resource that could be looked up
+        # What was captured before a type became thin was captured in full.
+        return formats.THIN if claim.event.type in self._thin_types else claim.payload
 
     def _make_signer(self, stored: str) -> signing.Signer:
         return signing.signer(self._vault.open(stored))

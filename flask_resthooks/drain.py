@@ -14,7 +14,7 @@ import random
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from concurrent.futures import Future
 from typing import Any
 
@@ -24,7 +24,7 @@ from .composing import Composer
 from .errors import KeyMissing
 from .intents import Intent
 from .judging import Judge, without_texts
-from .models import EVENT, HANDSHAKE
+from .models import EVENT, HANDSHAKE, NOTICE, PING
 from .outbox import EVERYBODY, Claim, Outbox, Outcome, Settled, Sight
 from .settings import Settings
 from .transport import Answer, Transport
@@ -59,6 +59,10 @@ PATIENCE = 20.0
 OURS = "an error of ours; the worker's log says more"
 """The detail of an attempt that could not be made: the rest is not for the receiver's owner."""
 
+FRESH = 120.0
+"""Seconds after its claim by which an attempt must have begun: receivers take a timestamp that is
+some minutes old for a replay."""
+
 LINGER = 2.0
 """A drain waits for what falls due within so many seconds; RQ's scheduler is not as exact."""
 
@@ -76,6 +80,7 @@ class Drain:
     :param permit: asked of each claim before it is sent: whether its owner may still be told.
     :param sight: which owners see which event types.
     :param intent: how receivers are asked whether they want to be called.
+    :param thin_types: names of the event types whose hooks are thin, whatever is asked for.
     :param chance: a random number from 0 up to 1, for the jitter.
     """
 
@@ -92,6 +97,7 @@ class Drain:
         intent: Intent | None = None,
         permit: Permit | None = None,
         sight: Sight = EVERYBODY,
+        thin_types: Collection[str] = (),
     ) -> None:
         self._outbox = outbox
         self._transport = transport
@@ -102,7 +108,7 @@ class Drain:
         self._permit = permit
         self._intent = intent
         self._sight = sight
-        self._composer = Composer(settings, vault or Vault(), intent)
+        self._composer = Composer(settings, vault or Vault(), intent, thin_types)
         self._judge = Judge(settings, intent, self._composer.handshake)
         self._flying: dict[str, tuple[Claim, Future[Answer]]] = {}
         self._landed: deque[tuple[Claim, Future[Answer]]] = deque()
@@ -165,7 +171,8 @@ class Drain:
         lease = self._settings.lease
         full = [id_ for id_ in self._of_subscription if self._share(id_) <= 0]
         claims = self._outbox.claim(room, lease, share=self._share, full=full)
-        self._send(claims, claimed_at + lease - self._settings.start_margin)
+        # What waits for its turn for long would be stale: its signature tells the time.
+        self._send(claims, claimed_at + min(lease - self._settings.start_margin, FRESH))
         return claims
 
     def _share(self, subscription_id: str) -> int:
@@ -209,6 +216,8 @@ class Drain:
         """Why a claim is not to be sent at all."""
         if claim.kind == HANDSHAKE and self._intent is None:
             return "receivers are not asked for their intent any more"
+        if claim.kind in (PING, NOTICE) and self._intent is not None and not claim.confirmed:
+            return "its receiver has not shown that it wants to be called"
         if claim.kind == EVENT and self._permit is not None and not self._permit(claim):
             return "the owner may not see it any more"
         return None

@@ -124,6 +124,11 @@ class EventTypes(Mapping[str, EventType]):
                 f"visible_to of {name!r} must be a callable that takes an owner's id"
             )
 
+    @property
+    def thin(self) -> frozenset[str]:
+        """Names of those of which nothing but a record's key and URL is told."""
+        return frozenset(name for name in self if self[name].payload == THIN)
+
     def listen(self, listener: Callable[[EventType], None]) -> None:
         """Have `listener` called with each event type, those of now and those of later."""
         for event_type in list(self._types.values()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,18 +15,21 @@ from . import cli, formats, models, settings
 from .api import Context, create_blueprint, webhooks
 from .authorization import Authorize, Event
 from .capture import Capture, Resource
-from .database import check_dialect
+from .database import Database, check_dialect
 from .errors import ConfigurationError
 from .event_types import FULL, EventType, EventTypes, check_word
 from .guard import Guard
 from .intents import Intent, Intents
 from .jobs import Plant
+from .sealing import check_seals
 from .settings import Settings
 from .vault import Vault
 from .wakeups import Wakeups
 
 if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
+
+log = logging.getLogger(__name__)
 
 VERBS = ("create", "update", "delete")
 _HAPPENED = {"create": "was created", "update": "was changed", "delete": "was deleted"}
@@ -272,6 +276,9 @@ class RESTHooks:
             owner=self._owner,
             wake=wakeups.wake,
             vault=vault,
+            check_seals=_once(
+                lambda: check_seals(Database(_engine(app, self.db)), self.tables, vault)
+            ),
             intent=intent,
             permits=self._permits,
             resources=self._resources.get,
@@ -291,16 +298,36 @@ class RESTHooks:
 
     def _owner(self) -> str | None:
         owner = None if self._owner_loader is None else self._owner_loader()
-        return None if owner is None else models.owner_id(owner)
+        # What an app's code for "nobody" may be; an owner's id can be 0.
+        nobody = owner is None or owner is False or owner == ""
+        return None if nobody else models.owner_id(owner)
 
     def _permits(self, owner: str, event: formats.Event) -> bool:
-        return self._authorize is None or bool(self._authorize(owner, Event(event)))
+        """In doubt, nothing is shown: hooks can be tried again, an answer cannot."""
+        try:
+            return self._authorize is None or bool(self._authorize(owner, Event(event)))
+        except Exception:
+            log.exception("whether %s may be seen is not known", event.id)
+            return False
 
     def _wake(self) -> None:
         """After a commit with events. An app that was not initialised has no queue to wake."""
         state = flask.current_app.extensions.get("resthooks") if flask.current_app else None
         if state is not None:
             state.wakeups.wake()
+
+
+def _once(act: Callable[[], None]) -> Callable[[], None]:
+    """Does it at the first call, and again until it has not failed."""
+    done = False
+
+    def at_first() -> None:
+        nonlocal done
+        if not done:
+            act()
+            done = True
+
+    return at_first
 
 
 def _engine(app: flask.Flask, db: SQLAlchemy) -> Any:

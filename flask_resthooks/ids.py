@@ -20,6 +20,7 @@ SUBSCRIPTION = "sub"
 DELIVERY = "dlv"
 ATTEMPT = "att"
 RECOVERY = "rec"
+HANDSHAKE = "hsk"
 
 LENGTH = 3 + 1 + 12 + 20
 _SHAPE = re.compile(r"[a-z]{3}_[0-9a-f]{32}")

@@ -148,6 +148,7 @@ class Runner:
                 intent=plant.intent,
                 permit=authorization.permits,
                 sight=authorization.sight,
+                thin_types=plant.event_types.thin,
             )
             due = drain.run(TIME_SLICE)
             self._outbox.tidy()

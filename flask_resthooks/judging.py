@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from . import retry
 from .intents import Handshake, Intent, Verdict
-from .models import HANDSHAKE
+from .models import HANDSHAKE, PING
 from .outbox import Claim, Outcome
 from .settings import Settings
 from .transport import MAX_DETAIL, Answer
@@ -50,10 +50,12 @@ class Judge:
         """
         settings = self._settings
         asked = retry.parse_retry_after(answer.headers.get("retry-after"), now)
+        # Of a test, its owner wants to see what comes of it now.
+        once = claim.kind == PING
         decision = retry.decide(
             answer.status,
             attempts=claim.tries,
-            schedule=settings.retry_schedule,
+            schedule=settings.retry_schedule[:1] if once else settings.retry_schedule,
             jitter=settings.retry_jitter,
             chance=chance,
             retry_after=asked,

@@ -34,6 +34,9 @@ EVENT, PING, HANDSHAKE, NOTICE = KINDS = ("event", "ping", "handshake", "notice"
 """Kinds of events and of deliveries: what an app's records did, what an owner asked for to test a
 receiver, what asks a receiver whether it wants to be called, and the word that it is over."""
 
+EXPIRING = ("active", "pending")
+"""The statuses of a subscription that time makes `expired`."""
+
 
 def utcnow() -> dt.datetime:
     """Now, aware, in UTC: the clock of everything that is given no other."""
@@ -115,9 +118,8 @@ def _table(metadata: sa.MetaData, name: str, columns: Any) -> sa.Table:
 
 def _event() -> list[sa.schema.SchemaItem]:
     number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-    # The mark by which a fan-out finds what it has not done yet: NULL. Then the event's place in
-    # the log of events: those that are numbered later were committed later, or at the same time.
-    position = sa.Column("position", number)
+    # The mark by which a fan-out finds what it has not done yet: NULL.
+    fanned_out_at = sa.Column("fanned_out_at", UTCDateTime)
     return [
         # Handed out before the commit: a greater number does not mean a later commit.
         sa.Column("sequence", number, primary_key=True, autoincrement=True),
@@ -133,8 +135,10 @@ def _event() -> list[sa.schema.SchemaItem]:
         # JSON texts, made once by the transaction that the event tells of, and sent as they are.
         sa.Column("data", sa.Text, nullable=False),
         sa.Column("previous", sa.Text),
-        position,
-        _partial_index("resthooks_event_not_fanned_out", "sequence", where=position.is_(None)),
+        fanned_out_at,
+        # Its place in the log of events, given after the commit: see `outbox/log.py`.
+        sa.Column("position", number),
+        _partial_index("resthooks_event_not_fanned_out", "sequence", where=fanned_out_at.is_(None)),
         sa.Index("resthooks_event_of_owner", "owner", "id"),
         sa.Index("resthooks_event_log", "owner", "position"),
     ]
@@ -170,6 +174,7 @@ def _subscription() -> list[sa.schema.SchemaItem]:
         # When the receiver showed its intent to get hooks at this very URL.
         sa.Column("confirmed_at", UTCDateTime),
         # Of the handshake that goes on.
+        sa.Column("intent_id", sa.String(ids.LENGTH)),
         sa.Column("intent_secret", sa.Text),
         sa.Column("intent_until", UTCDateTime),
         sa.Column("intent_tries", sa.Integer, nullable=False, default=0),
@@ -187,7 +192,7 @@ def _subscription() -> list[sa.schema.SchemaItem]:
         _partial_index(
             "resthooks_subscription_expiring",
             "expires_at",
-            where=sa.and_(expires_at.is_not(None), status != "expired"),
+            where=sa.and_(expires_at.is_not(None), status.in_(EXPIRING)),
         ),
     ]
 

@@ -18,9 +18,13 @@ MAX_NAME, MAX_VALUE = 100, 4096
 WHOLE = "_schema"
 """The key of what is wrong with the headers as a whole; marshmallow's own word for it."""
 
-RESERVED_PREFIXES = ("webhook-", "x-hook-", "content-", "proxy-")
-"""How names begin that are ours (what `content-…` tells of is the body, ours as well), or the
-connection's."""
+RESERVED_PREFIXES = (
+    *("webhook-", "x-hook-", "content-", "ce-"),
+    *("proxy-", "x-forwarded-", "x-http-method", "x-method-override"),
+)
+"""How names begin that are ours (what `content-…` and `ce-…` tell of is the body, ours as well),
+the connection's, or such that many a server takes for more than a header: another method, another
+client."""
 
 RESERVED = frozenset(
     {
@@ -28,6 +32,7 @@ RESERVED = frozenset(
         "alt-used",
         "connection",
         "expect",
+        "forwarded",
         "host",
         "http2-settings",
         "keep-alive",
@@ -37,6 +42,7 @@ RESERVED = frozenset(
         "upgrade",
         "user-agent",
         "via",
+        "x-real-ip",
     }
 )
 """Other names that are."""

@@ -182,18 +182,18 @@ def verify(
     :raises ConfigurationError: if there are no secrets or one of them is none, whatever was
         received; or `cryptography` is missing for `whpk_…` and `whsk_…`.
     """
-    matching_secret(secrets, headers, body, now=now, tolerance=tolerance)
+    matching_secrets(secrets, headers, body, now=now, tolerance=tolerance)
 
 
-def matching_secret(
+def matching_secrets(
     secrets: str | Sequence[str],
     headers: Mapping[str, str],
     body: bytes,
     *,
     now: float,
     tolerance: float = TOLERANCE,
-) -> str:
-    """The same as `verify`, and the first of the secrets that was right."""
+) -> tuple[str, ...]:
+    """The same as `verify`, and those of the secrets that were right."""
     checks = [(secret, _check(secret)) for secret in _several(secrets)]
     message_id = _text(headers, "webhook-id")
     timestamp = _text(headers, "webhook-timestamp")
@@ -212,10 +212,10 @@ def matching_secret(
         raise SignatureError(f"webhook-timestamp is more than {tolerance:g} seconds off")
     content = _signed(message_id, int(timestamp), body)
     candidates = given.encode().split(b" ", MAX_SIGNATURES)[:MAX_SIGNATURES]
-    for secret, is_right in checks:
-        if is_right(content, candidates):
-            return secret
-    raise SignatureError("no signature in webhook-signature is right")
+    right = tuple(secret for secret, is_right in checks if is_right(content, candidates))
+    if not right:
+        raise SignatureError("no signature in webhook-signature is right")
+    return right
 
 
 def check_secrets(secrets: str | Sequence[str]) -> None:

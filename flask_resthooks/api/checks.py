@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import own_headers, signing
 from ..errors import ConfigurationError
+from ..event_types import patterns_of
 from .context import Context
 from .errors import invalid
 from .parsing import flatten, readable
@@ -59,12 +60,13 @@ class Checks:
 
     def _unknown_events(self, names: list[str], owner: str) -> list[str]:
         types = self._context.event_types
-        unknown = [readable(name) for name in names if not types.matches_any(name, owner)]
+        seen = [name for name in types if types[name].seen_by(owner)]
+        matching = {pattern for name in seen for pattern in patterns_of(name)}
+        unknown = [readable(name) for name in names if name not in matching]
         if not unknown:
             return []
-        known = ", ".join(name for name in types if types[name].seen_by(owner)) or "none"
         listed = ", ".join(map(repr, unknown[:10]))
-        return [f"no event type is matched by {listed}; known: {known}"]
+        return [f"no event type is matched by {listed}; known: {', '.join(seen) or 'none'}"]
 
 
 def secret_errors(given: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -77,6 +77,10 @@ class Confirmation(View):
         row: Mapping[str, Any] = found
         if row["intent_secret"] is None or row["status"] not in ("pending", "active"):
             return APIError(409, "It waits for no confirmation.", error_code="not_pending")
+        right = intents.same(secret, self.context.vault.open(row["intent_secret"]))
+        if right and row["status"] == "active":
+            session.execute(table.update().where(mine).values(intent_tries=row["intent_tries"] - 1))
+            return None
         if row["intent_tries"] > MAX_TRIES or row["intent_until"] <= now:
             return APIError(
                 409,
@@ -84,7 +88,7 @@ class Confirmation(View):
                 'again, with {"active": true}.',
                 error_code="confirmation_expired",
             )
-        if not intents.same(secret, self.context.vault.open(row["intent_secret"])):
+        if not right:
             return APIError(403, "It is another secret, or none.", error_code="wrong_secret")
         session.execute(table.update().where(mine).values(intent_tries=row["intent_tries"] - 1))
         session.execute(confirmed(self.context.tables, subscription_id, now))

@@ -26,6 +26,8 @@ class Context:
     :param owner: the id of the caller's owner; None if nobody is known, which is answered with 401.
     :param wake: asks for a drain; to be called after a commit that made something due.
     :param vault: seals what is secret.
+    :param check_seals: raises `KeyMissing` if there is something in the database that the vault
+        cannot open; to be called before something is sealed.
     :param intent: how receivers are asked whether they want to be called; None: they are not.
     :param permits: whether an owner may (still) be told of an event.
     :param resources: the model and the resource behind an event type; None for one that is emitted.
@@ -39,6 +41,7 @@ class Context:
     owner: Callable[[], str | None]
     wake: Callable[[], None] = lambda: None
     vault: Vault = field(default_factory=Vault)
+    check_seals: Callable[[], None] = lambda: None
     intent: Intent | None = None
     permits: Callable[[str, formats.Event], bool] = lambda owner, event: True
     resources: Callable[[str], tuple[type, Resource] | None] = lambda name: None

@@ -16,6 +16,8 @@ from typing import Any, NoReturn
 import flask
 from werkzeug.exceptions import HTTPException, default_exceptions
 
+from ..errors import KeyMissing
+
 log = logging.getLogger(__name__)
 
 REQUEST_ID = "X-Request-Id"
@@ -73,12 +75,20 @@ def request_id() -> str:
     return made
 
 
+def _without_key(error: KeyMissing) -> flask.Response:
+    """What is wrong is for the operator alone."""
+    log.error("%s", error)
+    message = "Secrets cannot be read or kept now; the operator has to mend that."
+    return _answer(APIError(503, message, error_code="key_missing"))
+
+
 def register(blueprint: flask.Blueprint) -> None:
     """Have the blueprint answer errors in our form, and every answer carry the request's id."""
     # By number as well: the host's own errorhandler(404) would come before one for the base class.
     for code in default_exceptions:
         blueprint.register_error_handler(code, _answer)
     blueprint.register_error_handler(HTTPException, _answer)
+    blueprint.register_error_handler(KeyMissing, _without_key)
     blueprint.register_error_handler(Exception, _leave_to_flask)
     blueprint.after_request(_name_request)
 

@@ -7,27 +7,21 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import flask
 import sqlalchemy as sa
 
 from .. import formats, ids
-from ..authorization import Authorization
 from ..models import EVENT
-from ..outbox import Outbox
+from ..outbox import log
 from ..outbox.claiming import event_columns
 from . import examples
 from . import schemas as s
+from .context import Context
 from .errors import invalid, not_found
 from .fields import IdCursor
+from .rows import write
 from .views import View, id_parameter, operation
 
 _ID_PARAMETER = id_parameter("event", ids.EVENT)
-
-FAN_OUT = 500
-"""Events that one fan-out takes on for a reader."""
-
-MAX_FAN_OUTS = 4
-"""Fan-outs that one reader does, at most."""
 
 
 class _View(View):
@@ -35,17 +29,17 @@ class _View(View):
 
     def mine(self) -> sa.Select[Any]:
         """The statement that selects the caller's events, as far as they see their types."""
-        table = self.context.tables.event
-        types = self.context.event_types
-        hidden = [name for name in types if not types[name].seen_by(self.owner)]
-        rows = sa.select(table).where(table.c.owner == self.owner, table.c.kind == EVENT)
-        return rows.where(table.c.type.not_in(hidden)) if hidden else rows
+        table, types = self.context.tables.event, self.context.event_types
+        seen = [name for name in types if types[name].seen_by(self.owner)]
+        return sa.select(table).where(
+            table.c.owner == self.owner, table.c.kind == EVENT, table.c.type.in_(seen)
+        )
 
-    def may_see(self, row: Any) -> bool:
-        """Whether the caller may still be told of it: as before a hook is sent."""
+    def show(self, row: Any) -> dict[str, Any] | None:
+        """A row as the API shows it; None if the caller may not be told of it any more."""
         columns = event_columns(self.context.tables)
         event = formats.Event(*(row[column.name] for column in columns))
-        return self.context.permits(self.owner, event)
+        return show_event(event, self.context) if self.context.permits(self.owner, event) else None
 
 
 class Events(_View):
@@ -63,48 +57,33 @@ class Events(_View):
         With `after`, what came after an event that you have, the oldest first: poll with the id of
         the last one. Nothing is passed over, and nothing comes in before what was listed already.
         """
-        table = self.context.tables.event
-        outbox = Outbox(self.context.db.engine, self.context.tables)
-        self._number(outbox)
+        session, tables = self.context.db.session, self.context.tables
+        table = tables.event
+        unplaced = sa.select(table.c.sequence).where(
+            table.c.owner == self.owner, table.c.position.is_(None)
+        )
+        if session.execute(unplaced.limit(1)).first() is not None:  # no drain has come to them yet
+            write(session, lambda: log.place(self.connection(table), tables, self.owner))
         rows = _filtered(self.mine().where(table.c.position.is_not(None)), table, query)
         forward = "after" in query
-        with outbox.connect() as connection:
-            for name, ascending in (("after", True), ("cursor", forward)):
-                if name in query:
-                    position = self._position(connection, name, query[name])
-                    beyond = table.c.position > position
-                    rows = rows.where(beyond if ascending else table.c.position < position)
-            order = table.c.position.asc() if forward else table.c.position.desc()
-            rows = rows.order_by(order).limit(query["limit"] + 1)
-            found = connection.execute(rows).mappings().all()
+        for name, ascending in (("after", True), ("cursor", forward)):
+            if name in query:
+                position = self._position(name, query[name])
+                beyond = table.c.position > position
+                rows = rows.where(beyond if ascending else table.c.position < position)
+        order = table.c.position.asc() if forward else table.c.position.desc()
+        rows = rows.order_by(order).limit(query["limit"] + 1)
+        found = session.execute(rows).mappings().all()
         here = found[: query["limit"]]
         more = len(found) > len(here)
         return {
-            "data": [show_event(dict(row)) for row in here if self.may_see(row)],
+            "data": [entry for entry in map(self.show, here) if entry is not None],
             "next_cursor": IdCursor.of(here[-1]["id"]) if more else None,
         }
 
-    def _number(self, outbox: Outbox) -> None:
-        """Give the caller's newest events their places in the log, if no drain has done so yet."""
+    def _position(self, name: str, event_id: str) -> int:
         table = self.context.tables.event
-        waiting = (
-            sa.select(table.c.sequence)
-            .where(table.c.position.is_(None), table.c.owner == self.owner)
-            .limit(1)
-        )
-        app: Any = flask.current_app
-        sight = Authorization(app, self.context.event_types).sight
-        delay = self.context.settings.retry_schedule[0]
-        for _ in range(MAX_FAN_OUTS):
-            with outbox.connect() as connection:
-                if connection.execute(waiting).first() is None:
-                    return
-            if not outbox.fan_out(FAN_OUT, delay, sight)[0]:
-                return  # somebody else is at it
-
-    def _position(self, connection: sa.Connection, name: str, event_id: str) -> int:
-        table = self.context.tables.event
-        position = connection.scalar(
+        position = self.context.db.session.scalar(
             sa.select(table.c.position).where(table.c.id == event_id, table.c.owner == self.owner)
         )
         if position is None:
@@ -121,24 +100,26 @@ class Event(_View):
         if ids.is_id(ids.EVENT, event_id):
             mine = self.mine().where(self.context.tables.event.c.id == event_id)
             row = self.context.db.session.execute(mine).mappings().first()
-            if row is not None and self.may_see(row):
-                return show_event(dict(row))
+            shown = None if row is None else self.show(row)
+            if shown is not None:
+                return shown
         raise not_found("event")
 
 
-def show_event(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as the API shows it."""
+def show_event(event: formats.Event, context: Context) -> dict[str, Any]:
+    """An event as the API shows it: as much of it as a hook would tell."""
+    thin = context.event_types[event.type].payload == formats.THIN
     shown = {
-        "id": row["id"],
-        "type": row["type"],
-        "timestamp": row["created_at"],
-        "sequence": row["sequence"],
-        "resource": row["resource"],
-        "url": row["url"],
-        "data": json.loads(row["data"]),
+        "id": event.id,
+        "type": event.type,
+        "timestamp": event.timestamp,
+        "sequence": event.sequence,
+        "resource": event.resource,
+        "url": event.url,
+        "data": json.loads(formats.thin_data(event) if thin else event.data),
     }
-    if row["previous"] is not None:
-        shown["previous"] = json.loads(row["previous"])
+    if event.previous is not None and not thin:
+        shown["previous"] = json.loads(event.previous)
     return shown
 
 

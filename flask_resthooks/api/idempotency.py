@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import flask
 import marshmallow as ma
-import sqlalchemy as sa
 
 from .. import answers
 from ..models import utcnow
@@ -105,7 +104,11 @@ def once(view: View, work: Callable[[], Any]) -> flask.Response:
         request = view.keyed
         if request is None:
             return view.render(work())
-        connection, tables, owner = _connection(view), view.context.tables, view.owner
+        connection, tables, owner = (
+            view.connection(view.context.tables.answer),
+            view.context.tables,
+            view.owner,
+        )
         now = utcnow()
         if not answers.reserve(connection, tables, owner, request.key, request.fingerprint, now):
             stored = answers.find(connection, tables, owner, request.key, now)
@@ -138,18 +141,16 @@ def _look_up(view: View, request: Keyed) -> Mapping[str, Any] | None:
     session = view.context.db.session
     # What the host's owner loader has begun is not ours to end.
     begun = session().in_transaction()
-    stored = answers.find(_connection(view), view.context.tables, view.owner, request.key, utcnow())
+    stored = answers.find(
+        view.connection(view.context.tables.answer),
+        view.context.tables,
+        view.owner,
+        request.key,
+        utcnow(),
+    )
     if not begun:
         session.rollback()  # nobody is to wait for a connection while names are resolved
     return stored
-
-
-def _connection(view: View) -> sa.Connection:
-    """The session's own, in its transaction."""
-    made: sa.Connection = view.context.db.session.connection(
-        bind_arguments={"clause": view.context.tables.answer}
-    )
-    return made
 
 
 def _kept(answer: flask.Response) -> list[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
@@ -23,37 +22,23 @@ DOCUMENTED_HEADERS = {
     }
 }
 
-# Words of names, and how names end, of what a host may know its callers by.
-_SECRETS = {"auth", "authorization", "hmac", "jwt", "pwd", "session", "sid", "sig", "sign"}
-_SECRET_ENDS = ("key", "token", "secret", "password", "passwd", "signature", "credential")
-_WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
-
 
 def next_link(request: flask.Request, own: Collection[str], cursor: str) -> str:
     """The value of `Link` that names the next page of the list that was asked for.
 
-    It repeats the query, with another cursor. What looks like a secret of the host's (`api_key`) is
-    left out, for headers get into more logs than one thinks: who authenticates so adds it again, as
-    to every request.
+    It repeats our own parameters, with another cursor. What a host takes besides may be a secret
+    (`api_key`), and headers get into more logs than one thinks: who sends it adds it again, as to
+    every request.
 
-    :param own: the names of our parameters, which are kept whatever they are called.
+    :param own: the names of our parameters.
     """
     # Byte by byte, and encoded anew: nothing in it can end the URL or the header.
     given = parse_qsl(
         request.query_string.decode("latin-1"), keep_blank_values=True, encoding="latin-1"
     )
-    kept = [
-        (name, value)
-        for name, value in given
-        if name != CURSOR and (name in own or not _is_secret(name))
-    ]
+    kept = [(name, value) for name, value in given if name != CURSOR and name in own]
     query = urlencode([*kept, (CURSOR, cursor)], encoding="latin-1")
     return f'<{quote(request.script_root + request.path)}?{query}>; rel="next"'
-
-
-def _is_secret(name: str) -> bool:
-    words = [word.lower() for word in _WORD.findall(name)]
-    return any(word in _SECRETS or word.rstrip("s").endswith(_SECRET_ENDS) for word in words)
 
 
 def page(

@@ -40,15 +40,15 @@ class Pings(SubscriptionView):
         """Send a test hook
 
         A hook `resthooks.ping`, or the sample of an event type, marked by the header
-        `x-hook-test`. It is sent like every other, also while the subscription is paused or
-        disabled; the answer is the delivery to look at.
+        `x-hook-test`. It is sent like every other, but once, and also while the subscription is
+        paused or disabled; the answer is the delivery to look at.
         """
         self.owned(subscription_id)
         event = self._sample(given["event"]) if "event" in given else None
 
         def ping() -> Any:
             row = self.locked(subscription_id)
-            _check_testable(row)
+            self._check_testable(row)
             now = utcnow()
             session, tables = self.context.db.session, self.context.tables
             name = event.type if event else intents.PING
@@ -60,6 +60,19 @@ class Pings(SubscriptionView):
         self.context.wake()
         return answer
 
+    def _check_testable(self, row: Mapping[str, Any]) -> None:
+        """
+        :raises APIError: 409.
+        """
+        unasked = self.context.intent is not None and row["confirmed_at"] is None
+        if unasked or row["status"] not in TESTABLE:
+            why = "its receiver has not shown that it wants to be called"
+            raise APIError(
+                409,
+                f"No test is sent: {why if unasked else 'the subscription is ' + row['status']}.",
+                error_code="subscription_not_testable",
+            )
+
     def _sample(self, name: str) -> formats.Event:
         """
         :raises APIError: 422, if the caller sees no such event type.
@@ -68,12 +81,3 @@ class Pings(SubscriptionView):
         if name not in types or not types[name].seen_by(self.owner):
             raise invalid({"event": [f"there is no event type {readable(name)!r}"]})
         return samples(self.context, self.owner, types[name], 1)[0]
-
-
-def _check_testable(row: Mapping[str, Any]) -> None:
-    if row["status"] not in TESTABLE:
-        raise APIError(
-            409,
-            f"The subscription is {row['status']}; no test is sent to it.",
-            error_code="subscription_not_testable",
-        )

@@ -33,12 +33,15 @@ def write(session: AnySession, work: Callable[[], Result]) -> Result:
             result = work()
             session.commit()
             return result
-        except sa.exc.OperationalError:
+        except sa.exc.OperationalError as error:
             session.rollback()
             if not tries_left:
+                error.hide_parameters = True
                 raise
-        except BaseException:
+        except BaseException as error:
             session.rollback()
+            if isinstance(error, sa.exc.DBAPIError):
+                error.hide_parameters = True  # they may be secrets, and it will be logged
             raise
 
 
@@ -65,16 +68,17 @@ class SubscriptionRows:
         self._session.execute(self._tables.subscription.insert().values(**row, owner=self._owner))
         self._add_patterns(row["id"], row["events"])
 
-    def ask(self, row: Row, event_type: str, now: dt.datetime) -> None:
+    def ask(self, row: Row, event_type: str, due_at: dt.datetime) -> None:
         """Have the receiver asked for its intent, and send nothing else.
 
         :param row: with its `intent_secret`.
         :param event_type: of what asks.
+        :param due_at: when.
         """
         reason = "the receiver is asked whether it wants to be called"
-        self._session.execute(cancel_deliveries(self._tables, row["id"], reason, now))
+        self._session.execute(cancel_deliveries(self._tables, row["id"], reason, utcnow()))
         subscription = {**row, "owner": self._owner}
-        send(self._tables, self._session, subscription, HANDSHAKE, event_type, now)
+        send(self._tables, self._session, subscription, HANDSHAKE, event_type, due_at)
 
     def change(self, subscription_id: str, changes: Callable[[Row], dict[str, Any]]) -> Row | None:
         """Change one.

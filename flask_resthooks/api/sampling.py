@@ -30,7 +30,8 @@ def samples(
     Of the owner's own records if there are any, as the schema shows them now. Of what was changed
     or deleted the owner's events know more, so these come first then, and second otherwise; but no
     event that tells what the schema does not show any more. Without either, one is made up from the
-    schema's examples. Nothing is written.
+    schema's examples. Nothing is written, and nothing is shown that the owner may not see (any
+    more).
 
     :param owner: who sees the event type.
     """
@@ -127,7 +128,7 @@ class _Samples:
         if self._type.name.endswith((UPDATE, DELETE)):
             sources.reverse()
         for source in sources:
-            found = source()
+            found = [event for event in source() if self._context.permits(self._owner, event)]
             if found:
                 return found
         resource = None if self._tracked is None else f"{self._tracked[1].name}:1"
@@ -149,11 +150,7 @@ class _Samples:
             self._type.name,
             self._limit,
         )
-        return [
-            _told(self._type, event)
-            for event in found
-            if self._is_shown(event) and self._context.permits(self._owner, event)
-        ]
+        return [_told(self._type, event) for event in found if self._is_shown(event)]
 
     def _is_shown(self, event: formats.Event) -> bool:
         return self._type.payload == THIN or all(

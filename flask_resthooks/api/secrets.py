@@ -51,6 +51,8 @@ class SecretRotation(SubscriptionView):
         of each.
         """
 
+        self.context.check_seals()
+
         def rotate() -> Any:
             row = self.locked(subscription_id)
             kind = given.get("signature", row["signature"])

@@ -23,6 +23,9 @@ from .views import View, id_parameter, operation
 
 ID_PARAMETER = id_parameter("subscription", ids.SUBSCRIPTION)
 LOCATION = {"Location": {"description": "Its URL.", "schema": {"type": "string"}}}
+HANDSHAKE_PAUSE = dt.timedelta(seconds=10)
+"""Between two handshakes of one subscription: nobody has said yet that they want to be called."""
+
 # Secrets are nothing for a cache.
 NO_STORE = {"Cache-Control": "no-store"}
 
@@ -63,19 +66,29 @@ class SubscriptionView(View):
             raise not_found("subscription")
         return row
 
-    def new_handshake(self) -> dict[str, Any]:
-        """The columns of a handshake that begins now."""
-        timeout = dt.timedelta(seconds=self.context.settings.intent_timeout)
+    def new_handshake(self, last_until: dt.datetime | None = None) -> dict[str, Any]:
+        """The columns of a handshake that begins now, or as soon as it may.
+
+        :param last_until: when the time of the last one is over.
+        """
+        soonest = utcnow()
+        if last_until is not None:
+            soonest = max(soonest, last_until - self._intent_timeout + HANDSHAKE_PAUSE)
         return {
+            "intent_id": ids.new(ids.HANDSHAKE),
             "intent_secret": self.context.vault.seal(intents.new_secret()),
-            "intent_until": utcnow() + timeout,
+            "intent_until": soonest + self._intent_timeout,
             "intent_tries": 0,
         }
 
-    def ask(self, row: Mapping[str, Any], now: dt.datetime) -> None:
-        """Have the receiver asked for its intent."""
+    def ask(self, row: Mapping[str, Any]) -> None:
+        """Have the receiver asked for its intent, in the handshake that `row` begins."""
         event_type = self.context.opening_event(row["id"], row["target_url"])
-        self.rows.ask(row, event_type, now)
+        self.rows.ask(row, event_type, row["intent_until"] - self._intent_timeout)
+
+    @property
+    def _intent_timeout(self) -> dt.timedelta:
+        return dt.timedelta(seconds=self.context.settings.intent_timeout)
 
     def with_defaults(self, given: dict[str, Any]) -> dict[str, Any]:
         """What was given, with the defaults that the app decides."""
@@ -122,6 +135,7 @@ class Subscriptions(SubscriptionView):
         """
         context = self.context
         values = self.checks.columns(self.with_defaults(given), self.owner)
+        context.check_seals()
         secret = given["secret"] if "secret" in given else signing.new_secret(given["signature"])
         values["secret"] = context.vault.seal(secret)
         active = values.pop("active")
@@ -143,7 +157,7 @@ class Subscriptions(SubscriptionView):
             self.check_duplicate(row["target_url"], row["events"])
             self.rows.add(row)
             if row["status"] == "pending":
-                self.ask(row, now)
+                self.ask(row)
             location = flask.url_for(".Subscription", subscription_id=row["id"])
             headers = {"Location": location, "ETag": tag_of(row), **NO_STORE}
             return {**show(row), "secret": signing.shown_secret(secret)}, 201, headers
@@ -234,8 +248,8 @@ class Subscription(SubscriptionView):
                 self.check_duplicate(will_be["target_url"], will_be["events"], row["id"])
             asked = made.get("status") == "pending"
             if asked:
-                made |= self.new_handshake()
-                self.ask({**row, **made}, now)
+                made |= self.new_handshake(row["intent_until"])
+                self.ask({**row, **made})
             return made
 
         row = write(

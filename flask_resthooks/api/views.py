@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 import flask
 import flask_smorest
 import marshmallow as ma
+import sqlalchemy as sa
 from flask.views import MethodView
 from werkzeug.exceptions import MethodNotAllowed
 
@@ -90,6 +91,11 @@ class View(MethodView):
                 raise APIError(401, "Nobody is authenticated.")
             self.owner = owner
         return super().dispatch_request(**path)
+
+    def connection(self, table: sa.Table) -> sa.Connection:
+        """The session's own, in its transaction."""
+        made: sa.Connection = self.context.db.session.connection(bind_arguments={"clause": table})
+        return made
 
     def render(self, result: Any) -> flask.Response:
         """The answer of what an operation's method has returned: a body, or a body, status and

@@ -13,12 +13,14 @@ from typing import Any
 
 from apispec import APISpec
 
-from .. import formats, ids
+from .. import formats, ids, intents
 from ..event_types import THIN, EventType, EventTypes
+from ..outbox.subscriptions import EXPIRED
 from . import examples
 from .components import DATA, PREFIX, Components
 from .payloads import THIN_SCHEMA, Part, json_schema
 from .sampling import UPDATE, made_up
+from .schemas import AboutSubscription
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ def _text(description: str, **more: Any) -> Part:
     return {"type": "string", "description": description, **more}
 
 
-_ID = {"pattern": f"^{ids.EVENT}_[0-9a-f]{{32}}$"}
+_ID = {"pattern": f"^({ids.EVENT}|{ids.TEST})_[0-9a-f]{{32}}$"}
 _HEADERS: tuple[tuple[str, bool, Part], ...] = (
     ("webhook-id", True, _text("The event's id: the same at every attempt.", **_ID)),
     (
@@ -130,6 +132,16 @@ _PREVIOUS: Part = {
 }
 
 
+_OWN = (
+    EventType(intents.PING, AboutSubscription(), "A test: nothing has happened."),
+    EventType(
+        intents.HANDSHAKE, AboutSubscription(), "Asks whether the receiver wants to be called."
+    ),
+    EventType(EXPIRED, AboutSubscription(), "The subscription has expired: this is the last hook."),
+)
+"""What is told of subscriptions themselves."""
+
+
 def install(
     spec: APISpec, types: EventTypes, *, format: str = formats.STANDARD, source: str = "/"
 ) -> None:
@@ -142,7 +154,10 @@ def install(
     :param source: of CloudEvents, for the examples.
     """
     if spec.openapi_version.major >= 3:
-        types.listen(_Webhooks(spec, format, source).add)
+        made = _Webhooks(spec, format, source)
+        for event_type in _OWN:
+            made.add(event_type)
+        types.listen(made.add)
 
 
 class _Webhooks:

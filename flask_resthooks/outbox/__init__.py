@@ -154,7 +154,7 @@ class Outbox:
         """When there will be something to do: a delivery falls due, a lease of another ends."""
         event, delivery = self._tables.event, self._tables.delivery
         with self._database.connect() as connection:
-            waiting = sa.select(event.c.sequence).where(event.c.position.is_(None)).limit(1)
+            waiting = sa.select(event.c.sequence).where(event.c.fanned_out_at.is_(None)).limit(1)
             if connection.execute(waiting).first() is not None:
                 return self.now()
             due: dt.datetime | None = connection.scalar(

@@ -111,7 +111,9 @@ class Claiming:
                 subscription.c.former_secrets,
                 subscription.c.headers,
                 subscription.c.status,
+                subscription.c.intent_id,
                 subscription.c.intent_secret,
+                subscription.c.confirmed_at,
                 subscription.c.rate,
                 subscription.c.turn_at,
                 subscription.c.host,
@@ -203,7 +205,9 @@ def _claim(row: Any, event: formats.Event, token: str, now: dt.datetime) -> Clai
         headers=row.headers,
         host=row.host,
         strikes=row.strikes or 0,
+        intent_id=row.intent_id,
         intent_secret=row.intent_secret,
+        confirmed=row.confirmed_at is not None,
     )
 
 

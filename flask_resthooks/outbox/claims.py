@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .. import formats
 
@@ -21,7 +21,8 @@ class Claim:
     :param secrets: those that sign, the newest first.
     :param headers: the receiver's own; None if there are none.
     :param strikes: how often its host has asked for slowness without a success in between.
-    :param intent_secret: of the handshake that goes on, or None.
+    :param intent_id: of the handshake that goes on, or None; so is `intent_secret`.
+    :param confirmed: whether its receiver has shown its intent to get hooks at this URL.
     """
 
     delivery_id: str
@@ -31,15 +32,17 @@ class Claim:
     owner: str
     subscription_id: str
     target_url: str
-    secrets: tuple[str, ...]
+    secrets: tuple[str, ...] = field(repr=False)
     kind: str = "event"
     tries: int = 1
     format: str = formats.STANDARD
     payload: str = "full"
-    headers: str | None = None
+    headers: str | None = field(default=None, repr=False)
     host: str = ""
     strikes: int = 0
-    intent_secret: str | None = None
+    intent_id: str | None = None
+    intent_secret: str | None = field(default=None, repr=False)
+    confirmed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

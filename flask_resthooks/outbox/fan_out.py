@@ -1,6 +1,6 @@
 """Truth: the fan-out. Event rows ──► **delivery rows**, one per subscription that wants the event.
 
-It numbers the events as well: their `position` is their place in the log that `GET /events` shows.
+It gives the events their places in the log as well, where no reader has done so.
 """
 
 from __future__ import annotations
@@ -11,14 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from .. import event_types, ids
 from ..database import Database, among
 from ..models import EVENT, Tables
-
-LOG = 1
-"""The id of the row that numbers the log."""
+from .log import advance
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +44,8 @@ class FanOut:
         """See `Outbox.fan_out`."""
         event = self._tables.event
         waiting = (
-            sa.select(event.c.sequence, event.c.type, event.c.owner)
-            .where(event.c.position.is_(None))
+            sa.select(event.c.sequence, event.c.type, event.c.owner, event.c.position)
+            .where(event.c.fanned_out_at.is_(None))
             .order_by(event.c.sequence)
             .limit(limit)
         )
@@ -68,8 +65,18 @@ class FanOut:
                 made = connection.execute(
                     insert, execution_options={"preserve_rowcount": True}
                 ).rowcount
-            self._number([row.sequence for row in found], connection)
+            self._mark(found, connection)
         return len(found), made
+
+    def _mark(self, events: Sequence[Any], connection: sa.Connection) -> None:
+        event = self._tables.event
+        values: dict[str, Any] = {"fanned_out_at": self._database.now()}
+        unplaced = [row.sequence for row in events if row.position is None]
+        if unplaced:
+            ahead = advance(connection, self._tables, unplaced)
+            values["position"] = sa.func.coalesce(event.c.position, event.c.sequence + ahead)
+        sequences = [row.sequence for row in events]
+        connection.execute(event.update().where(among(event.c.sequence, sequences)).values(values))
 
     def deliveries_of(
         self,
@@ -165,35 +172,6 @@ class FanOut:
             random = sa.func.left(uuid, 8).concat(sa.func.right(uuid, 12))
         head = f"{ids.DELIVERY}_{ids.time_part(now.timestamp())}"
         return sa.literal(head).concat(random)
-
-    def _number(self, sequences: Sequence[int], connection: sa.Connection) -> None:
-        """Give events their places in the log, after all that were given before.
-
-        The row of the log stays locked until this is committed, so whoever has seen a place has
-        seen all places before it: no reader passes over an event that is committed later. The
-        places keep the distances of the sequence numbers; so one statement gives them all.
-        """
-        log, event = self._tables.log, self._tables.event
-        first, last = min(sequences), max(sequences)
-        forth = (
-            log.update()
-            .where(log.c.id == LOG)
-            .values(last_position=log.c.last_position + (last - first + 1))
-        )
-        if not connection.execute(forth).rowcount:
-            self._begin_log(connection)
-            connection.execute(forth)
-        position = connection.scalars(sa.select(log.c.last_position).where(log.c.id == LOG)).one()
-        connection.execute(
-            event.update()
-            .where(among(event.c.sequence, sequences))
-            .values(position=event.c.sequence + (position - last))
-        )
-
-    def _begin_log(self, connection: sa.Connection) -> None:
-        insert: Any = sqlite.insert if self._database.sqlite else postgresql.insert
-        first = insert(self._tables.log).values(id=LOG, last_position=0)
-        connection.execute(first.on_conflict_do_nothing())
 
 
 def _is_seen(row: Any, sight: Sight) -> bool:

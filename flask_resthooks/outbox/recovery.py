@@ -101,7 +101,7 @@ class Recoveries:
         events = self._next_events(recovery, connection)
         # What is not fanned out yet will be, for an active subscription: it is not missed, and
         # only what comes before it is known to be.
-        ready = next((n for n, row in enumerate(events) if row.position is None), len(events))
+        ready = next((n for n, row in enumerate(events) if row.fanned_out_at is None), len(events))
         values: dict[str, Any] = {
             "status": "running",
             "pause": 0.0,
@@ -129,7 +129,7 @@ class Recoveries:
         return list(
             connection.execute(
                 sa.select(
-                    event.c.id, event.c.sequence, event.c.kind, event.c.type, event.c.position
+                    event.c.id, event.c.sequence, event.c.kind, event.c.type, event.c.fanned_out_at
                 )
                 .where(
                     event.c.owner == recovery["owner"],

@@ -40,6 +40,7 @@ BUSY_RETRY_AFTER = 10
 def receive(
     secret: Secrets | SecretSource,
     *,
+    format: str | None = None,
     tolerance: float = signing.TOLERANCE,
     max_bytes: int = MAX_BYTES,
     replay: ReplayStore | None = None,
@@ -70,6 +71,9 @@ def receive(
         it is changed; or a callable that returns them, asked at every request (for example for
         the tenant in `request.view_args`). One that returns None or nothing knows no secret, and
         the request is refused; what it raises is the app's, as in a view.
+    :param format: `standard`, `resthooks`, `bare` or `cloudevents`: only hooks in that format are
+        taken. None: in any, as the body proves or, without proof, `x-hook-format` says. Which
+        format a `bare` body is in nothing proves: name it, if you have subscribed to that.
     :param tolerance: seconds by which the time of the attempt may differ from our clock.
     :param max_bytes: of the body.
     :param replay: remembers which hooks were processed; one that comes again is answered with 204
@@ -90,6 +94,8 @@ def receive(
         returns, at the request.
     """
     _check_secret(secret)
+    if format is not None and format not in events.FORMATS:
+        raise ConfigurationError(f"there is no format {format!r}; there are {events.FORMATS}")
     _check_number("tolerance", tolerance, "seconds")
     _check_number("replay_seconds", replay_seconds, "seconds")
     _check_whole("max_bytes", max_bytes, "bytes")
@@ -108,7 +114,9 @@ def receive(
                 return handshakes.answer_options(origins, allowed_rate)
             try:
                 body = read_body(max_bytes)
-                event, right = _verified(body, secret, now=clock(), tolerance=tolerance)
+                event, right = _verified(
+                    body, secret, now=clock(), tolerance=tolerance, format=format
+                )
                 token = handshakes.token() if event.type == events.HANDSHAKE else ""
             except HookRefused as refused:
                 log.info("a request to %s was refused: %s", request.endpoint, refused.reason)
@@ -120,7 +128,7 @@ def receive(
                 return Response(status=204)
             if replay is None:
                 return call(event, arguments, url)
-            turn = Turn(replay, _replay_key(event, right), replay_seconds)
+            turn = Turn(replay, [_replay_key(event, one) for one in right], replay_seconds)
             return _once(turn, lambda: call(event, arguments, url))
 
         if origins:
@@ -133,27 +141,35 @@ def receive(
 
 
 def _verified(
-    body: bytes, secret: Secrets | SecretSource, *, now: float, tolerance: float
-) -> tuple[Event, str]:
-    """The event of the request, and the secret that it was signed with."""
+    body: bytes,
+    secret: Secrets | SecretSource,
+    *,
+    now: float,
+    tolerance: float,
+    format: str | None,
+) -> tuple[Event, tuple[str, ...]]:
+    """The event of the request, and the secrets that it was signed with."""
     secrets = current_app.ensure_sync(secret)() if callable(secret) else secret
     if secrets is None or (isinstance(secrets, Sequence) and not secrets):
         raise HookRefused("no secret is known")
     named = ((name, request.headers.get(name)) for name in events.HEADERS)
     headers = {name: value for name, value in named if value is not None}
     try:
-        right = signing.matching_secret(secrets, headers, body, now=now, tolerance=tolerance)
+        right = signing.matching_secrets(secrets, headers, body, now=now, tolerance=tolerance)
     except SignatureError as error:
         raise HookRefused(str(error)) from None
-    return events.event_of(body, headers), right
+    event = events.event_of(body, headers)
+    if format is not None and event.format != format:
+        raise HookRefused(f"the hook is not in the format {format}")
+    return event, right
 
 
 def _replay_key(event: Event, secret: str) -> str:
     """What tells one hook from another, made of nothing that can be changed without the secret.
 
     An event has the same id for all subscriptions. Here it is another hook if it comes to another
-    view or is signed with another secret. And nobody can have a real event taken for processed by
-    calling it a test, nor, by calling it this test and that, have it processed many times.
+    view or is signed with another secret; one that is signed with several is known by each of them,
+    for whoever has overheard it can take a signature away.
     """
     parts = (request.endpoint or "", secret, "test" if event.test else "")
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 log = logging.getLogger("flask_resthooks.receiver")
@@ -109,46 +109,61 @@ class Turn:
     is not taken for processed when it comes again. Nobody else changes its mark meanwhile, for a
     second mark says that somebody is at it.
 
+    :param keys: by each of which it is known; not empty.
     :param retention: seconds to remember it once it is processed.
     """
 
-    def __init__(self, store: ReplayStore, key: str, retention: float) -> None:
+    def __init__(self, store: ReplayStore, keys: Sequence[str], retention: float) -> None:
         self._store = store
-        self._key = key
-        self._at_it = f"{key}:at-it"
+        self._keys = sorted(keys)
         self._retention = retention
 
     def begin(self) -> str:
         """`new`: it is to be processed, and then `done` or `failed` must be called. `busy`:
         somebody is processing it. `known`: it was processed."""
-        if not self._store.add(self._at_it, PROCESSING):
-            return "busy"
+        begun: list[str] = []
         try:
-            if self._store.add(self._key, PROCESSING):
+            for key in self._keys:
+                if not self._store.add(_at_it(key), PROCESSING):
+                    self._forget(*map(_at_it, begun))
+                    return "busy"
+                begun.append(key)
+            new = [key for key in self._keys if self._store.add(key, PROCESSING)]
+            if len(new) == len(self._keys):
                 return "new"
+            self._remember(new)
         except BaseException:
-            self._forget(self._at_it)
+            self._forget(*map(_at_it, begun))
             raise
-        self._forget(self._at_it)
+        self._forget(*map(_at_it, begun))
         return "known"
 
     def done(self) -> None:
         """It was processed."""
         try:
-            self._store.discard(self._key)
-            self._store.add(self._key, self._retention)
+            self._remember(self._keys)
         except Exception:
             # It is processed all the same, and the sender should hear that.
             log.exception("a hook was processed, but that could not be remembered")
-        self._forget(self._at_it)
+        self._forget(*map(_at_it, self._keys))
 
     def failed(self) -> None:
         """It was not processed, and is to be when it comes again."""
-        self._forget(self._key)
-        self._forget(self._at_it)
+        self._forget(*self._keys)
+        self._forget(*map(_at_it, self._keys))
 
-    def _forget(self, key: str) -> None:
-        try:
+    def _remember(self, keys: Sequence[str]) -> None:
+        for key in keys:
             self._store.discard(key)
-        except Exception:
-            log.exception("a hook could not be forgotten; until then, it will not be processed")
+            self._store.add(key, self._retention)
+
+    def _forget(self, *keys: str) -> None:
+        for key in keys:
+            try:
+                self._store.discard(key)
+            except Exception:
+                log.exception("a hook could not be forgotten; until then, it will not be processed")
+
+
+def _at_it(key: str) -> str:
+    return f"{key}:at-it"

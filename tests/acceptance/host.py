@@ -139,7 +139,7 @@ class Host:
         event, delivery = self.tables.event, self.tables.delivery
         with self.engine.connect() as connection:
             events = connection.scalar(
-                sa.select(sa.func.count()).select_from(event).where(event.c.position.is_(None))
+                sa.select(sa.func.count()).select_from(event).where(event.c.fanned_out_at.is_(None))
             )
             deliveries = connection.scalar(
                 sa.select(sa.func.count())

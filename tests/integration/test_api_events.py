@@ -7,10 +7,13 @@ import threading
 import time
 from typing import Any
 
+import sqlalchemy as sa
 from api_host import Host, host
 
 from flask_resthooks import ids, models
+from flask_resthooks.authorization import Authorization
 from flask_resthooks.event_types import EventType
+from flask_resthooks.outbox import Outbox
 
 
 def row(type_: str = "contact.create", owner: str = "acme", **values: Any) -> dict[str, Any]:
@@ -50,13 +53,44 @@ def test_it_tells_what_a_hook_would_tell(acme: Host) -> None:
     assert acme.call("GET", f"/events/{update['id']}").json == second
 
 
+def outbox_of(acme: Host) -> Outbox:
+    with acme.app.app_context():
+        return Outbox(acme.db.engine, acme.tables)
+
+
 def test_it_is_there_before_any_worker_has_run_and_a_worker_sends_it_once(acme: Host) -> None:
     acme.subscribe()
-    happen(acme, *[row() for _ in range(3)])
-    assert len(listed(acme)) == 3
-    deliveries = acme.rows(acme.tables.delivery)
-    assert len(deliveries) == 3
-    assert {one["status"] for one in deliveries} == {"pending"}
+    made = happen(acme, *[row() for _ in range(3)])
+    assert listed(acme) == made[::-1]
+    assert acme.rows(acme.tables.delivery) == []  # a reader makes no deliveries, however many
+    places = {one["id"]: one["position"] for one in acme.rows(acme.tables.event)}
+    more = happen(acme, row())
+    assert outbox_of(acme).fan_out(10) == (4, 4)
+    after = {one["id"]: one["position"] for one in acme.rows(acme.tables.event)}
+    assert {id_: after[id_] for id_ in places} == places
+    assert listed(acme, f"?after={made[2]}") == more
+
+
+def test_a_reader_gives_places_to_its_own_events_alone(acme: Host) -> None:
+    mine, other = happen(acme, row(), row(owner="other"))
+    assert listed(acme) == [mine]
+    places = {one["id"]: one["position"] for one in acme.rows(acme.tables.event)}
+    assert places[other] is None
+
+
+def test_a_reader_needs_no_second_connection(postgresql_url: str) -> None:
+    """The pool of the host's may have one, which its owner loader has taken."""
+    options = {"SQLALCHEMY_ENGINE_OPTIONS": {"pool_size": 1, "max_overflow": 0, "pool_timeout": 1}}
+    made: list[Host] = []
+
+    def owner() -> str:
+        made[0].db.session.execute(sa.text("SELECT 1"))
+        return "acme"
+
+    with host(postgresql_url, config=options, owner=owner) as acme:
+        made.append(acme)
+        happen(acme, event := row())
+        assert listed(acme) == [event["id"]]
 
 
 def test_pages_and_polling_walk_through_all_of_it(acme: Host) -> None:
@@ -107,10 +141,15 @@ def test_what_an_owner_does_not_see_is_not_in_it(database_url: str) -> None:
         acme.event_types.add(EventType("beta.began", visible_to=lambda owner: owner == "other"))
         acme.event_types.add(EventType("inner.happened", public=False))
         acme.subscribe(events=["*"])
-        made = happen(acme, row("beta.began"), row("inner.happened"), row())
+        made = happen(acme, row("beta.began"), row("inner.happened"), row(), row("is.gone"))
         assert listed(acme) == [made[2]]
+        with acme.app.app_context():
+            app: Any = acme.app
+            sight = Authorization(app, acme.event_types).sight
+        outbox_of(acme).fan_out(10, sight=sight)
         assert acme.call("GET", f"/events/{made[0]}").status_code == 404
-        assert [one["event_type"] for one in acme.rows(acme.tables.delivery)] == ["contact.create"]
+        told = {one["event_type"] for one in acme.rows(acme.tables.delivery)}
+        assert told == {"contact.create", "is.gone"}
 
 
 def test_an_event_that_is_committed_late_with_an_early_number_is_not_skipped(
@@ -184,3 +223,11 @@ def test_what_an_owner_may_not_see_any_more_is_not_shown(database_url: str) -> N
         assert [entry["id"] for entry in page["data"]] == [made[2]]
         rest = acme.call("GET", f"/events?limit=2&cursor={page['next_cursor']}").json
         assert [entry["id"] for entry in rest["data"]] == [made[0]]
+
+
+def test_a_type_that_became_thin_tells_no_more_of_what_was_before(quick: Host) -> None:
+    quick.event_types.add(EventType("note.create", payload="thin"))
+    happen(quick, row("note.create", resource="note:1", previous='{"name":"B"}'))
+    [entry] = quick.call("GET", "/events").json["data"]
+    assert entry["data"] == {"resource": "note:1", "url": None}
+    assert "previous" not in entry

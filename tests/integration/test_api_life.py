@@ -6,6 +6,7 @@ import datetime as dt
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from api_host import URL, Host, host
 
 from flask_resthooks import intents, settings, signing, vault
@@ -342,3 +343,100 @@ def test_the_document_names_every_operation_once(quick: Host) -> None:
         if method != "parameters"
     ]
     assert len(names) == len(set(names)) >= 22
+
+
+@pytest.mark.parametrize("status", ["active", "inactive", "disabled", "pending"])
+def test_no_test_is_sent_to_who_has_not_shown_that_they_want_to_be_called(
+    sqlite_url: str, status: str
+) -> None:
+    with asking(sqlite_url) as acme:
+        made = acme.subscribe()
+        change(acme, made["id"], status=status)
+        answer = acme.call("POST", f"/subscriptions/{made['id']}/ping")
+        assert (answer.status_code, answer.json["error_code"]) == (409, "subscription_not_testable")
+        change(acme, made["id"], confirmed_at=utcnow())
+        code = 409 if status == "pending" else 202
+        assert acme.call("POST", f"/subscriptions/{made['id']}/ping").status_code == code
+
+
+def test_a_receiver_is_not_asked_again_and_again(database_url: str) -> None:
+    with asking(database_url) as acme:
+        made = acme.subscribe()
+        for number in range(5):
+            changed = acme.call(
+                "PATCH",
+                f"/subscriptions/{made['id']}",
+                {"active": True, "target_url": f"https://hooks.example.com/{number % 2}"},
+            )
+            assert changed.json["status"] == "pending"
+        deliveries = acme.rows(acme.tables.delivery)
+        waiting = [one for one in deliveries if one["status"] == "pending"]
+        assert len(waiting) == 1
+        assert sorted(one["status"] for one in deliveries) == ["cancelled"] * 5 + ["pending"]
+        assert waiting[0]["due_at"] > utcnow() + dt.timedelta(seconds=5)
+
+
+def test_a_confirmed_receiver_may_say_so_at_any_time(quick: Host) -> None:
+    made = quick.subscribe()
+    path = f"/subscriptions/{made['id']}/confirm"
+    change(quick, made["id"], intent_secret="s", intent_until=utcnow(), intent_tries=99)
+    assert quick.call("POST", path, {"secret": "s"}).status_code == 200
+
+
+def test_one_that_was_paused_stays_so_when_its_time_is_over(acme: Host) -> None:
+    made = acme.subscribe(active=False, expires_at="2099-01-01T00:00:00Z")
+    change(acme, made["id"], expires_at=utcnow())
+    path = f"/subscriptions/{made['id']}"
+    assert acme.call("GET", path).json["status"] == "inactive"
+    assert acme.call("PATCH", path, {"expires_at": None}).json["status"] == "inactive"
+
+
+def test_what_the_database_refuses_does_not_put_secrets_into_the_log(
+    quick: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    quick.app.config["PROPAGATE_EXCEPTIONS"] = False
+    quick.app.config["TESTING"] = False
+    table = quick.tables.subscription_event
+    quick.execute(sa.DDL(f"DROP TABLE {table.name}"))
+    trigger = f"CREATE TRIGGER no BEFORE INSERT ON {quick.tables.subscription.name} "
+    quick.execute(sa.DDL(f"{trigger} BEGIN SELECT RAISE(FAIL, 'no'); END"))
+    secret = signing.new_secret()
+    body = {
+        **{"target_url": URL, "events": ["*"], "secret": secret},
+        "headers": {"Authorization": "Bearer hush"},
+    }
+    answer = quick.call("POST", "/subscriptions", body)
+    assert answer.status_code == 500
+    assert "INSERT INTO" in caplog.text
+    assert secret not in caplog.text
+    assert "hush" not in caplog.text
+
+
+def test_without_its_key_the_api_says_so_and_keeps_nothing_readable(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = vault.make_key()
+    with host(database_url, settings=settings.Settings(encryption_keys=(key,))) as acme:
+        made = acme.subscribe()
+    from flask_resthooks.database import Database
+    from flask_resthooks.sealing import check_seals
+
+    hosts: list[Host] = []
+
+    def check() -> None:
+        with hosts[0].app.app_context():
+            check_seals(Database(hosts[0].db.engine), hosts[0].tables, vault.Vault())
+
+    with host(database_url, check_seals=check) as acme:
+        hosts.append(acme)
+        body = {"target_url": URL, "events": ["*"]}
+        path = f"/subscriptions/{made['id']}/secret"
+        for answer in (
+            acme.call("POST", "/subscriptions", body),
+            acme.call("GET", path),
+            acme.call("POST", f"{path}/rotate"),
+        ):
+            assert (answer.status_code, answer.json["error_code"]) == (503, "key_missing")
+            assert "RESTHOOKS" not in answer.text
+        assert "RESTHOOKS_ENCRYPTION_KEYS" in caplog.text
+        assert len(acme.rows(acme.tables.subscription)) == 1

@@ -103,41 +103,23 @@ def link(query: str, *own: str, path: str = "/api/v1/things", root: str = "") ->
         ("", "cursor=NEXT"),
         ("cursor=THIS", "cursor=NEXT"),
         ("cursor=THIS&limit=2", "limit=2&cursor=NEXT"),
-        ("colour=red&colour=blue&flag", "colour=red&colour=blue&flag=&cursor=NEXT"),
-        ("a=1;b=2", "a=1%3Bb%3D2&cursor=NEXT"),
-        ("a=b c+d%20e", "a=b+c+d+e&cursor=NEXT"),
-        ("%00=%FF&x=%C3%A9", "%00=%FF&x=%C3%A9&cursor=NEXT"),
+        ("x=red&x=blue&limit", "x=red&x=blue&limit=&cursor=NEXT"),
+        ("x=1;b=2", "x=1%3Bb%3D2&cursor=NEXT"),
+        ("x=b c+d%20e", "x=b+c+d+e&cursor=NEXT"),
+        ("limit=%FF&%78=%C3%A9", "limit=%FF&x=%C3%A9&cursor=NEXT"),
         ('x=>; rel="next", </evil', "x=%3E%3B+rel%3D%22next%22%2C+%3C%2Fevil&cursor=NEXT"),
         ("x=%0D%0ASet-Cookie:%20a=b", "x=%0D%0ASet-Cookie%3A+a%3Db&cursor=NEXT"),
     ],
 )
-def test_the_query_is_repeated_byte_by_byte(query: str, kept: str) -> None:
-    assert link(query, "limit") == f'</api/v1/things?{kept}>; rel="next"'
+def test_our_own_parameters_are_repeated_byte_by_byte(query: str, kept: str) -> None:
+    assert link(query, "limit", "x") == f'</api/v1/things?{kept}>; rel="next"'
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("api_key", "apikey", "apiKey", "API-KEY", "APIKey", "key", "keys", "x-api-key"),
-        *("token", "access_token", "accessToken", "id_token", "secret", "client_secret"),
-        *("password", "passwd", "pwd", "auth", "authorization", "jwt", "sig", "signature"),
-        *("X-Amz-Signature", "X-Amz-Credential", "sid", "session", "sessionToken", "hmac"),
-        *("%61pi_key", "credentials", "user[token]"),
-    ],
-)
-def test_what_looks_like_a_secret_is_not_repeated(name: str) -> None:
-    assert link(f"{name}=hush&tenant=5") == '</api/v1/things?tenant=5&cursor=NEXT>; rel="next"'
-
-
-@pytest.mark.parametrize(
-    "name", ["tenant", "author", "design", "passenger", "keyword", "assignee", "locale", "page"]
-)
-def test_what_does_not_is(name: str) -> None:
-    assert f"?{name}=5&cursor=NEXT>" in link(f"{name}=5")
-
-
-def test_a_parameter_of_our_own_is_repeated_whatever_it_is_called() -> None:
-    assert link("key=5&sid=6", "key") == '</api/v1/things?key=5&cursor=NEXT>; rel="next"'
+@pytest.mark.parametrize("name", ["api_key", "token", "sid", "otp", "tenant", "%78", "X", "x[]"])
+def test_what_is_the_hosts_is_not_repeated(name: str) -> None:
+    assert link(f"{name}=hush&limit=5", "limit") == (
+        '</api/v1/things?limit=5&cursor=NEXT>; rel="next"'
+    )
 
 
 def test_a_link_is_right_where_the_app_is_mounted_below_a_path() -> None:

@@ -46,6 +46,7 @@ def ask(world: World, inbox: Inbox, event_type: str = intents.HANDSHAKE, **value
         "*",
         target_url=inbox.url(),
         status="pending",
+        intent_id="hsk_1",
         intent_secret="the-secret",
         intent_until=world.now + dt.timedelta(days=1),
         **values,
@@ -136,7 +137,7 @@ def test_a_handshake_that_was_replaced_meanwhile_confirms_nothing(
 
     def answer(request: Request) -> Any:
         with world.engine.begin() as connection:
-            connection.execute(table.update().values(intent_secret="a newer one"))
+            connection.execute(table.update().values(intent_id="hsk_2"))
         return echo(request)
 
     inbox.answer = answer
@@ -379,3 +380,45 @@ def test_a_handshake_that_nobody_asks_for_any_more_is_cancelled(
     assert inbox.requests == []
     assert world.deliveries()[0].status == "cancelled"
     assert row(world, subscription).status == "pending"
+
+
+@pytest.mark.parametrize("kind", ["ping", "notice"])
+def test_where_receivers_are_asked_nothing_goes_to_who_has_not_agreed(
+    world: World, make: Callable[..., Engine], inbox: Inbox, kind: str
+) -> None:
+    status = "expired" if kind == "notice" else "disabled"
+    for confirmed_at in (None, world.now):
+        subscription = world.subscribe(
+            "*", target_url=inbox.url(), status=status, confirmed_at=confirmed_at
+        )
+        with world.engine.begin() as connection:
+            mapping = dict(row(world, subscription)._mapping)
+            subscriptions.send(world.tables, connection, mapping, kind, "resthooks.ping", world.now)
+    make(config={"intent": "x-hook-secret"}).run()
+    assert len(inbox.requests) == 1
+    states = {one.status: one.reason for one in world.deliveries()}
+    assert states["cancelled"] == "its receiver has not shown that it wants to be called"
+
+
+def test_a_test_is_sent_once_whatever_comes_of_it(
+    world: World, make: Callable[..., Engine], inbox: Inbox
+) -> None:
+    inbox.answer = lambda request: 429
+    subscription = world.subscribe("*", target_url=inbox.url())
+    with world.engine.begin() as connection:
+        mapping = dict(row(world, subscription)._mapping)
+        subscriptions.send(world.tables, connection, mapping, "ping", "resthooks.ping", world.now)
+    make().run()
+    (delivery,) = world.deliveries()
+    assert (delivery.status, delivery.attempts) == ("failed", 1)
+    with world.engine.connect() as connection:  # and slows down nobody else at that host
+        assert connection.execute(world.tables.host.select()).all() == []
+
+
+def test_what_was_captured_before_its_type_became_thin_is_sent_thin(
+    world: World, make: Callable[..., Engine], inbox: Inbox
+) -> None:
+    world.subscribe("*", target_url=inbox.url())
+    world.happen()
+    make(thin_types={"contact.create"}).run()
+    assert json.loads(inbox.requests[0].body)["data"] == {"resource": None, "url": None}

@@ -12,6 +12,7 @@ from world import START, World
 
 from flask_resthooks import ids, models, signing
 from flask_resthooks.outbox import Outbox
+from flask_resthooks.outbox.subscriptions import _expiring
 
 
 def test_an_event_goes_to_each_matching_subscription_of_its_owner_once(world: World) -> None:
@@ -314,7 +315,11 @@ def test_the_indexes_serve_the_questions_of_the_pipeline(world: World) -> None:
         connection.execute(
             event.insert(),
             [
-                {**world.event_row(), "position": None if number % 500 == 0 else number}
+                {
+                    **world.event_row(),
+                    "position": number,
+                    "fanned_out_at": None if number % 500 == 0 else world.now,
+                }
                 for number in range(1, 4001)
             ],
         )
@@ -342,7 +347,7 @@ def test_the_indexes_serve_the_questions_of_the_pipeline(world: World) -> None:
         .order_by(delivery.c.due_at)
         .limit(10),
         "resthooks_event_not_fanned_out": sa.select(event.c.sequence)
-        .where(event.c.position.is_(None))
+        .where(event.c.fanned_out_at.is_(None))
         .order_by(event.c.sequence)
         .limit(10),
         "resthooks_event_log": sa.select(event.c.id)
@@ -356,7 +361,7 @@ def test_the_indexes_serve_the_questions_of_the_pipeline(world: World) -> None:
             delivery.c.event_id == "evt_1", delivery.c.subscription_id == "sub_1"
         ),
         "resthooks_subscription_expiring": sa.select(subscription.c.id)
-        .where(subscription.c.status != "expired", subscription.c.expires_at <= START)
+        .where(_expiring(subscription), subscription.c.expires_at <= START)
         .order_by(subscription.c.expires_at)
         .limit(1),
         "resthooks_recovery_due": sa.select(recovery.c.id)

@@ -736,6 +736,34 @@ def test_pings_and_handshakes_that_are_answered_here_are_not_remembered(store: A
     assert len(kept) == 1
 
 
+def test_a_hook_is_processed_once_whichever_of_its_signatures_are_there(store: Any) -> None:
+    """While secrets change it has two: whoever has overheard it can take one away."""
+    first, second = signing.new_secret(), signing.new_secret()
+    _, client, kept = app_with(secret=[first, second], replay=store)
+    both = hook(secret=[first, second])
+    assert client.post("/crm", **both).status_code == 204
+    for one in both["headers"]["webhook-signature"].split(" "):
+        headers = {**both["headers"], "webhook-signature": one}
+        assert client.post("/crm", data=both["data"], headers=headers).status_code == 204
+    assert len(kept) == 1
+    # Also if the receiver did not know one of them yet.
+    _, client, kept = app_with(secret=[first], replay=store)
+    assert client.post("/crm", **hook(id="evt_2", secret=[second, first])).status_code == 204
+    _, client, more = app_with(secret=[second, first], replay=store)
+    for secrets in ([second, first], [second], [first]):
+        assert client.post("/crm", **hook(id="evt_2", secret=secrets)).status_code == 204
+    assert (len(kept), len(more)) == (1, 0)
+
+
+def test_a_format_that_is_named_is_the_only_one_that_is_taken() -> None:
+    _, client, kept = app_with(format="bare")
+    assert client.post("/crm", **hook(format="bare")).status_code == 204
+    assert "format" in refusal(client.post("/crm", **hook()))
+    assert len(kept) == 1
+    with pytest.raises(ConfigurationError, match="xml"):
+        receive(SECRET, format="xml")
+
+
 def test_a_refused_hook_is_not_remembered(store: Any) -> None:
     _, client, kept = app_with(replay=store)
     refusal(client.post("/crm", **hook(secret=signing.new_secret())))

@@ -29,7 +29,7 @@ from flask_resthooks.signing import (
     check_secret,
     check_secrets,
     key_of,
-    matching_secret,
+    matching_secrets,
     new_secret,
     shown_secret,
     signature,
@@ -364,7 +364,7 @@ def test_one_of_several_secrets_is_enough_and_it_is_told_which() -> None:
     others = [new_secret(), new_secret(V1A)]
     for several in itertools.permutations([SECRET, *others]):
         verify(several, signed(b"{}"), b"{}", now=NOW)
-        assert matching_secret(several, signed(b"{}"), b"{}", now=NOW) == SECRET
+        assert matching_secrets(several, signed(b"{}"), b"{}", now=NOW) == (SECRET,)
         with pytest.raises(SignatureError):
             verify(several, signed(b"{}"), b"{} ", now=NOW)
     with pytest.raises(SignatureError):

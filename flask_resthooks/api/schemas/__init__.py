@@ -7,6 +7,7 @@ Names that begin with `RESTHooks` become components of the host's OpenAPI docume
 from __future__ import annotations
 
 from .answers import (
+    AboutSubscription,
     RESTHooksAttemptListSchema,
     RESTHooksAttemptSchema,
     RESTHooksConfirmedSchema,
@@ -49,6 +50,7 @@ from .queries import (
 
 __all__ = [
     "RULES",
+    "AboutSubscription",
     "AttemptQuery",
     "DeliveryQuery",
     "EventQuery",

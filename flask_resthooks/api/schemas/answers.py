@@ -72,6 +72,18 @@ class RESTHooksSubscriptionSchema(_Answer):
     disabled_reason = _string("Why it was disabled.", allow_none=True)
 
 
+class _Asked(_Answer):
+    id = _id(ids.SUBSCRIPTION)
+    target_url = _string("Where the hooks go.")
+    events = fields.List(fields.String(), required=True)
+
+
+class AboutSubscription(_Answer):
+    """The `data` of hooks that tell of a subscription itself."""
+
+    subscription = fields.Nested(_Asked, required=True)
+
+
 class RESTHooksSubscriptionCreatedSchema(RESTHooksSubscriptionSchema):
     secret = _string("Verifies the hooks. Keep it; it is not part of any list.")
 
