@@ -96,7 +96,7 @@ def recover(subscription_id: str, since: str) -> None:
         raise click.BadParameter("it is no time of RFC 3339", param_hint="--since")
     table = plant.tables.subscription
     with plant.engine().begin() as connection:
-        mine = sa.select(table).where(table.c.id == subscription_id)
+        mine = sa.select(table).where(table.c.id == subscription_id).with_for_update()
         row = connection.execute(mine).mappings().first()
         if row is None:
             raise click.ClickException(f"there is no subscription {subscription_id}")

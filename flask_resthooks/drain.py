@@ -16,7 +16,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Hashable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -50,6 +50,15 @@ SLOW_SHARE = 2
 SETTLE_PAUSE = 0.04
 """Seconds between two settles, so that each has many to settle."""
 
+SEND_PAUSE = 0.5
+"""Seconds for which nothing is settled while claims are sent, which may have to be asked for."""
+
+RECALL_PAUSE = 1.0
+"""Seconds between two looks whether what waits for its turn is still wanted."""
+
+KEY_PAUSE = 60.0
+"""Seconds until it is tried again what needs a key that is not there."""
+
 LOOK_PAUSE = 0.1
 """Seconds between two looks for more, when the last one found nothing."""
 
@@ -67,7 +76,11 @@ LINGER = 2.0
 """A drain waits for what falls due within so many seconds; RQ's scheduler is not as exact."""
 
 
+TRIES = 3
+"""How often what ends in a deadlock is done."""
+
 Permit = Callable[[Claim], bool]
+Result = TypeVar("Result")
 
 
 class Drain:
@@ -116,6 +129,7 @@ class Drain:
         self._window = 2 * settings.concurrency
         self._look_at = 0.0
         self._settled_at = 0.0
+        self._recalled_at = time.monotonic()
         self._fan_out = FAN_OUT[0]
         self._of_subscription: Counter[str] = Counter()
         self._pace: dict[str, int] = {}
@@ -128,12 +142,13 @@ class Drain:
         """
         end = time.monotonic() + time_slice
         try:
-            self._outbox.expire()
+            self._again(self._outbox.expire)
             while not self._stopping() and time.monotonic() < end:
                 self._take_on()
                 if self._flying:
                     self._wait()
                     self._settle()
+                    self._recall()
                 elif not self._worth_waiting():
                     break
         finally:
@@ -162,7 +177,7 @@ class Drain:
         self._held_back = any(self._share(id_) <= 0 for id_ in self._of_subscription)
         released = 0
         if 2 * len(claims) < room:  # what is new comes before what was missed
-            released = self._outbox.recover(self._sight)
+            released = self._again(lambda: self._outbox.recover(self._sight))
         if events < fan_out and 2 * len(claims) < room and not released:
             now = time.monotonic()
             self._look_at = now + max(LOOK_PAUSE, 4 * (now - start))
@@ -170,7 +185,7 @@ class Drain:
     def _claim(self, room: int, claimed_at: float) -> list[Claim]:
         lease = self._settings.lease
         full = [id_ for id_ in self._of_subscription if self._share(id_) <= 0]
-        claims = self._outbox.claim(room, lease, share=self._share, full=full)
+        claims = self._again(lambda: self._outbox.claim(room, lease, share=self._share, full=full))
         # What waits for its turn for long would be stale: its signature tells the time.
         self._send(claims, claimed_at + min(lease - self._settings.start_margin, FRESH))
         return claims
@@ -188,7 +203,14 @@ class Drain:
         bodies: dict[Hashable, bytes] = {}
         timestamp = int(self._outbox.now().timestamp())
         refused: list[tuple[Claim, str]] = []
+        sealed: list[Claim] = []
         for number, claim in enumerate(claims):
+            now = time.monotonic()
+            if now > start_before:  # the app took long to say who may be told
+                self._persist(self._outbox.give_back, claims[number:])
+                break
+            if self._landed and now - self._settled_at > SEND_PAUSE:
+                self._settle()
             try:
                 objection = self._objection(claim)
                 if objection is not None:
@@ -199,9 +221,11 @@ class Drain:
                         claim, bodies, timestamp=timestamp, start_before=start_before
                     )
                 )
-            except KeyMissing:  # nothing is wrong with them: they wait for the operator
-                self._persist(self._outbox.give_back, claims[number:])
-                raise
+            except KeyMissing as error:  # nothing is wrong with it: it waits for the operator
+                if not sealed:
+                    log.error("%s; what needs it waits", error)
+                sealed.append(claim)
+                continue
             except Exception:  # this one's own; the others are to be sent
                 log.exception("the delivery %s cannot be sent", claim.delivery_id)
                 future = Future()
@@ -209,8 +233,22 @@ class Drain:
             self._flying[claim.delivery_id] = (claim, future)
             self._of_subscription[claim.subscription_id] += 1
             future.add_done_callback(functools.partial(self._land, claim))
+        if sealed:
+            self._persist(lambda some: self._outbox.give_back(some, KEY_PAUSE), sealed)
         if refused:
             self._persist(self._outbox.cancel, refused)
+
+    def _recall(self) -> None:
+        """Take back what is not on its way yet and whose subscription was switched off."""
+        now = time.monotonic()
+        if now - self._recalled_at < RECALL_PAUSE or len(self._flying) < 2:
+            return
+        self._recalled_at = now
+        events = [(claim, future) for claim, future in self._flying.values() if claim.kind == EVENT]
+        unwanted = self._outbox.unwanted({claim.subscription_id for claim, _ in events})
+        for claim, future in events:
+            if claim.subscription_id in unwanted:
+                future.cancel()
 
     def _objection(self, claim: Claim) -> str | None:
         """Why a claim is not to be sent at all."""
@@ -302,9 +340,19 @@ class Drain:
                 time.sleep(pause)
                 pause = min(2 * pause, 2.0)
 
+    def _again(self, act: Callable[[], Result]) -> Result:
+        """Do what changes the database, again if it was in the way of somebody else's change."""
+        for _ in range(TRIES - 1):
+            try:
+                return act()
+            except sa.exc.OperationalError as error:
+                log.info("the database asks for another try (%s)", error.orig)
+                time.sleep(SETTLE_PAUSE)
+        return act()
+
     def _worth_waiting(self) -> bool:
         """Wait a moment if something falls due soon; False if nothing does."""
-        self._outbox.expire()
+        self._again(self._outbox.expire)
         due = self._outbox.next_due()
         if due is None:
             return False

@@ -157,6 +157,7 @@ class Runner:
             _in_redis(lambda: wakeups.at(soon))
             raise
         finally:
+            futures.wait(told, LISTENERS)
             if tally:
                 counts = ", ".join(f"{count} {what}" for what, count in tally.items())
                 log.info("drained in %.1f s: %s", time.monotonic() - start, counts)
@@ -169,7 +170,6 @@ class Runner:
             else:  # by this machine's clock, which RQ's scheduler goes by
                 moment = utcnow() + dt.timedelta(seconds=pause)
                 _in_redis(lambda: wakeups.at(moment))
-        futures.wait(told, LISTENERS)
 
     def due_in(self) -> float | None:
         """Seconds until there will be something to do; None if nothing is waiting."""

@@ -75,7 +75,6 @@ class Judge:
             reason=decision.reason,
             next_at=None if decision.delay is None else now + dt.timedelta(seconds=decision.delay),
             disable=decision.reason if decision.gone else None,
-            slow_host=retry.slow_down(answer.status, claim.strikes) or None,
             wait=min(asked, settings.retry_after_limit) if refused and asked else None,
         )
         return self._of_handshake(outcome, answer) if claim.kind == HANDSHAKE else outcome
@@ -88,9 +87,11 @@ class Judge:
             return outcome
         assert self._intent is not None and answer.status is not None
         try:
-            verdict: Verdict = self._intent.judge(
+            verdict = self._intent.judge(
                 self._handshake(outcome.claim), answer.status, answer.headers
             )
+            if not isinstance(verdict, Verdict) or not isinstance(verdict.reason, str):
+                raise TypeError(f"judge returned {type(verdict).__name__}, and no Verdict")
         except Exception:  # an app's own strategy: the others are to be settled
             log.exception(
                 "the answer to the handshake %s is not understood", outcome.claim.delivery_id

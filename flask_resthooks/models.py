@@ -180,7 +180,9 @@ def _subscription() -> list[sa.schema.SchemaItem]:
         sa.Column("intent_tries", sa.Integer, nullable=False, default=0),
         # Deliveries per minute that the receiver has granted; NULL: as many as there are.
         sa.Column("rate", sa.Float),
-        # Before that, nothing is sent: the rate, or a `Retry-After`.
+        # When the next turn can be, at that rate; those before are taken.
+        sa.Column("booked_until", UTCDateTime),
+        # Before that, nothing is sent: its receiver asked for it, by `Retry-After`.
         sa.Column("turn_at", UTCDateTime),
         # Since when every attempt has failed; NULL if the last one did not.
         sa.Column("failing_since", UTCDateTime),
@@ -227,6 +229,8 @@ def _delivery() -> list[sa.schema.SchemaItem]:
         # How many attempts there were when it was released again: the schedule began anew then.
         sa.Column("attempts_before", sa.Integer, nullable=False, default=0),
         due_at,
+        # Whether that is a turn which was booked for it, at its receiver's rate.
+        sa.Column("booked", sa.Boolean, nullable=False, default=False),
         # The token of the claim that is sending it: a settle counts only with the same one.
         sa.Column("lease", sa.String(32)),
         sa.Column("created_at", UTCDateTime, nullable=False),

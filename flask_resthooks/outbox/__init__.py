@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 import sqlalchemy as sa
 
 from .. import answers
-from ..database import Database
+from ..database import Database, among
 from ..models import Tables
 from .claiming import Claiming
 from .claims import Claim, Outcome, Settled
@@ -117,9 +117,19 @@ class Outbox:
         """
         return self._settling.run(outcomes, failing_limit)
 
-    def give_back(self, claims: Collection[Claim]) -> None:
-        """Let go of deliveries that were claimed and not sent: they are due at once."""
-        self._settling.give_back(claims)
+    def give_back(self, claims: Collection[Claim], delay: float = 0.0) -> None:
+        """Let go of deliveries that were claimed and not sent: they are due after `delay` seconds,
+        by default at once."""
+        self._settling.give_back(claims, delay)
+
+    def unwanted(self, subscription_ids: Collection[str]) -> set[str]:
+        """Those of the subscriptions that get nothing (any more)."""
+        table = self._tables.subscription
+        active = sa.select(table.c.id).where(
+            among(table.c.id, subscription_ids), table.c.status == "active"
+        )
+        with self._database.connect() as connection:
+            return set(subscription_ids) - set(connection.scalars(active))
 
     def cancel(self, reasons: Sequence[tuple[Claim, str]]) -> None:
         """Have claims come to nothing, each for its reason."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,12 +15,12 @@ from ..database import Database, among
 from ..models import EVENT, HANDSHAKE, NOTICE, PING, Tables
 from .claims import Claim
 from .subscriptions import finished
-from .turns import held, merged, paced
+from .turns import Bookings, book, held, needs_turn
 
 GONE = "the event is no longer kept"
 
-MAX_WAITING = 10_000
-"""Deliveries of one subscription that are counted, at most."""
+POSTPONED_AT_ONCE = 10_000
+"""Deliveries of one subscription that one look postpones, at most."""
 
 
 class Claiming:
@@ -62,34 +62,30 @@ class Claiming:
                     wanted.append(row)
                 else:
                     unwanted[objection].append(row.id)
-            turns = held(wanted, now)
-            pace = paced(
-                _fairly(turns.free, limit, share),
-                now,
-                lambda id_: waiting(connection, self._tables, id_, MAX_WAITING),
-            )
-            mine = self._take_turns(connection, pace.free, pace.next_turns)
+            unheld, until = held(wanted, now)
+            bookings = book(unheld, now, self._booked_until(connection, unheld, now))
+            mine = _fairly(bookings.free, limit, share)
             events = self._events(connection, {row.event_id for row in mine}) if mine else {}
             unwanted[GONE] += [row.id for row in mine if row.event_id not in events]
             mine = [row for row in mine if row.event_id in events]
-            later = merged(turns.later, pace.later)
-            for moment, delivery_ids in later.items():
-                connection.execute(self._of(delivery_ids).values(due_at=moment))
+            others = self._postpone(connection, until, now)
+            others += self._keep_turns(connection, bookings, {row.id for row in mine})
             for reason, delivery_ids in unwanted.items():
                 if delivery_ids:
+                    others += len(delivery_ids)
                     connection.execute(
                         self._of(delivery_ids).values(
                             status="cancelled", reason=reason, **finished(now)
                         )
                     )
             if mine:
+                ends_at = now + dt.timedelta(seconds=lease)
                 connection.execute(
                     self._of([row.id for row in mine]).values(
-                        status="sending", lease=token, due_at=now + dt.timedelta(seconds=lease)
+                        status="sending", lease=token, due_at=ends_at, booked=False
                     )
                 )
-        claims = [_claim(row, events[row.event_id], token, now) for row in mine]
-        return claims, sum(map(len, [*later.values(), *unwanted.values()]))
+        return [_claim(row, events[row.event_id], token, now) for row in mine], others
 
     def _due(self, now: dt.datetime) -> sa.Select[Any]:
         delivery, subscription = self._tables.delivery, self._tables.subscription
@@ -104,6 +100,8 @@ class Claiming:
                 delivery.c.subscription_id,
                 delivery.c.attempts,
                 delivery.c.attempts_before,
+                delivery.c.due_at,
+                delivery.c.booked,
                 subscription.c.target_url,
                 subscription.c.format,
                 subscription.c.payload,
@@ -118,7 +116,6 @@ class Claiming:
                 subscription.c.turn_at,
                 subscription.c.host,
                 host.c.turn_at.label("host_turn_at"),
-                host.c.strikes,
                 # Judged here: what a customer gave as a time need not be one for Python.
                 sa.and_(subscription.c.expires_at.is_not(None), expired).label("expired"),
                 (subscription.c.intent_until <= now).label("too_late"),
@@ -142,25 +139,70 @@ class Claiming:
         )
         return {row.id: formats.Event(*row) for row in found}
 
-    def _take_turns(
-        self, connection: sa.Connection, rows: Sequence[Any], next_turns: dict[str, dt.datetime]
-    ) -> Sequence[Any]:
-        """Have the turns that are taken be nobody else's; without those that were taken already."""
-        subscription = self._tables.subscription
-        seen = {row.subscription_id: row.turn_at for row in rows}
-        lost: set[str] = set()
-        for subscription_id in sorted(next_turns):  # few: those whose receivers set a rate
-            mine = (
+    def _booked_until(
+        self, connection: sa.Connection, rows: Sequence[Any], now: dt.datetime
+    ) -> dict[str, dt.datetime | None]:
+        """Of the subscriptions of which turns have to be booked. Nobody else books any meanwhile.
+
+        Without those that others have locked: who changes a subscription may wait for deliveries
+        that are locked here.
+        """
+        rated = {row.subscription_id for row in rows if needs_turn(row, now)}
+        if not rated:
+            return {}
+        table = self._tables.subscription
+        found = connection.execute(
+            sa.select(table.c.id, table.c.booked_until)
+            .where(among(table.c.id, sorted(rated)))
+            .order_by(table.c.id)
+            .with_for_update(skip_locked=True)
+        )
+        return {row.id: row.booked_until for row in found}
+
+    def _keep_turns(
+        self, connection: sa.Connection, bookings: Bookings, sent: Collection[str]
+    ) -> int:
+        """Write down the turns of what is not sent now; how many."""
+        subscription, delivery = self._tables.subscription, self._tables.delivery
+        if bookings.until:
+            connection.execute(
                 subscription.update()
-                .where(
-                    subscription.c.id == subscription_id,
-                    subscription.c.turn_at.is_not_distinct_from(seen[subscription_id]),
-                )
-                .values(turn_at=next_turns[subscription_id])
+                .where(subscription.c.id == sa.bindparam("of"))
+                .values(booked_until=sa.bindparam("until")),
+                [{"of": id_, "until": until} for id_, until in bookings.until.items()],
             )
-            if not connection.execute(mine).rowcount:
-                lost.add(subscription_id)
-        return [row for row in rows if row.subscription_id not in lost]
+        later = [
+            {"of": id_, "turn": turn} for id_, turn in bookings.turns.items() if id_ not in sent
+        ]
+        if later:
+            connection.execute(
+                delivery.update()
+                .where(delivery.c.id == sa.bindparam("of"))
+                .values(due_at=sa.bindparam("turn"), booked=True),
+                later,
+            )
+        return len(later)
+
+    def _postpone(
+        self, connection: sa.Connection, until: Mapping[str, dt.datetime], now: dt.datetime
+    ) -> int:
+        """Have what is due of subscriptions that are held fall due later; of how many it was."""
+        delivery = self._tables.delivery
+        count = 0
+        for subscription_id in sorted(until):
+            some = (
+                sa.select(delivery.c.id)
+                .where(delivery.c.subscription_id == subscription_id, delivery.c.due_at <= now)
+                .order_by(delivery.c.due_at)
+                .limit(POSTPONED_AT_ONCE)
+                .with_for_update(skip_locked=True)
+            )
+            count += connection.execute(
+                delivery.update()
+                .where(delivery.c.id.in_(some))
+                .values(due_at=until[subscription_id], booked=False)
+            ).rowcount
+        return count
 
     def _of(self, delivery_ids: Collection[str]) -> sa.Update:
         delivery = self._tables.delivery
@@ -204,7 +246,6 @@ def _claim(row: Any, event: formats.Event, token: str, now: dt.datetime) -> Clai
         secrets=(row.secret, *_still_signing(row.former_secrets, now)),
         headers=row.headers,
         host=row.host,
-        strikes=row.strikes or 0,
         intent_id=row.intent_id,
         intent_secret=row.intent_secret,
         confirmed=row.confirmed_at is not None,

@@ -20,7 +20,6 @@ class Claim:
     :param tries: the same, since its schedule began: a delivery that is released again begins anew.
     :param secrets: those that sign, the newest first.
     :param headers: the receiver's own; None if there are none.
-    :param strikes: how often its host has asked for slowness without a success in between.
     :param intent_id: of the handshake that goes on, or None; so is `intent_secret`.
     :param confirmed: whether its receiver has shown its intent to get hooks at this URL.
     """
@@ -39,7 +38,6 @@ class Claim:
     payload: str = "full"
     headers: str | None = field(default=None, repr=False)
     host: str = ""
-    strikes: int = 0
     intent_id: str | None = None
     intent_secret: str | None = field(default=None, repr=False)
     confirmed: bool = False
@@ -54,7 +52,6 @@ class Outcome:
     :param disable: why its subscription is to be disabled, or None.
     :param response: what the receiver answered, cut to the limit.
     :param request_id: what the receiver calls the request, or None.
-    :param slow_host: seconds for which its host is to be left alone, or None.
     :param wait: seconds for which its receiver asked us to wait, or None.
     :param confirmed: the receiver has shown its intent to get hooks.
     :param rate: deliveries per minute that it granted with that; None: as many as there are.
@@ -72,7 +69,6 @@ class Outcome:
     reason: str | None = None
     next_at: dt.datetime | None = None
     disable: str | None = None
-    slow_host: float | None = None
     wait: float | None = None
     confirmed: bool = False
     rate: float | None = None

@@ -6,16 +6,21 @@ It gives the events their places in the log as well, where no reader has done so
 from __future__ import annotations
 
 import datetime as dt
+from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from .. import event_types, ids
 from ..database import Database, among
 from ..models import EVENT, Tables
 from .log import advance
+
+TYPES_AT_ONCE = 50
+"""Event types of one statement: SQLite knows 500 parts of a compound at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +57,52 @@ class FanOut:
         with self._database.connect() as connection:
             if connection.execute(waiting.limit(1)).first() is None:
                 return 0, 0
+            asked = {
+                (row.type, row.owner)
+                for row in (connection.execute(waiting).all() if sight.restricted else ())
+                if row.type in sight.restricted
+            }
+        # The app is asked while nothing is locked.
+        seen = {pair: sight.sees(*pair) for pair in asked}
         with self._database.transaction() as connection:
-            found = connection.execute(waiting.with_for_update(skip_locked=True)).all()
+            found = [
+                row
+                for row in connection.execute(waiting.with_for_update(skip_locked=True))
+                # Of what has come in between, nobody was asked: it is left to the next one.
+                if row.type not in sight.restricted or (row.type, row.owner) in seen
+            ]
             if not found:
                 return 0, 0
-            made = 0
-            seen = [row for row in found if _is_seen(row, sight)]
-            if seen:
-                insert = self.deliveries_of(
-                    [row.sequence for row in seen], {row.type for row in seen}, delay
-                )
-                made = connection.execute(
-                    insert, execution_options={"preserve_rowcount": True}
-                ).rowcount
+            told = [row for row in found if seen.get((row.type, row.owner), True)]
+            made = self.make(connection, told, delay)
             self._mark(found, connection)
         return len(found), made
+
+    def make(
+        self,
+        connection: sa.Connection,
+        events: Sequence[Any],
+        delay: float = 0.0,
+        *,
+        missed_by: str | None = None,
+    ) -> int:
+        """Make deliveries of some events; how many.
+
+        :param events: rows, with `sequence` and `type`.
+        :param delay: seconds until the first attempt.
+        :param missed_by: for the subscription of this id alone, of what it has no delivery of yet.
+        """
+        by_type: dict[str, list[int]] = defaultdict(list)
+        for row in events:
+            by_type[row.type].append(row.sequence)
+        types, made = sorted(by_type), 0
+        for start in range(0, len(types), TYPES_AT_ONCE):
+            some = types[start : start + TYPES_AT_ONCE]
+            sequences = [sequence for type_ in some for sequence in by_type[type_]]
+            insert = self._deliveries_of(sequences, some, delay, missed_by)
+            options = {"preserve_rowcount": True}
+            made += connection.execute(insert, execution_options=options).rowcount
+        return made
 
     def _mark(self, events: Sequence[Any], connection: sa.Connection) -> None:
         event = self._tables.event
@@ -78,20 +114,13 @@ class FanOut:
         sequences = [row.sequence for row in events]
         connection.execute(event.update().where(among(event.c.sequence, sequences)).values(values))
 
-    def deliveries_of(
+    def _deliveries_of(
         self,
         sequences: Sequence[int],
         types: Collection[str],
-        delay: float = 0.0,
-        *,
-        missed_by: str | None = None,
-    ) -> sa.Insert:
-        """The statement that makes deliveries of some events.
-
-        :param types: of these events.
-        :param delay: seconds until the first attempt.
-        :param missed_by: for the subscription of this id alone, of what it has no delivery of yet.
-        """
+        delay: float,
+        missed_by: str | None,
+    ) -> Any:
         event, delivery = self._tables.event, self._tables.delivery
         subscription, wish = self._tables.subscription, self._tables.subscription_event
         now = self._database.now()
@@ -116,6 +145,7 @@ class FanOut:
                 sa.literal(0),
                 sa.literal(0),
                 sa.literal(now + dt.timedelta(seconds=delay), delivery.c.due_at.type),
+                sa.false(),
                 sa.literal(now, delivery.c.created_at.type),
             )
             .select_from(event)
@@ -142,7 +172,8 @@ class FanOut:
             )
             chosen = chosen.where(subscription.c.id == missed_by, sa.not_(there))
         c = delivery.c
-        return delivery.insert().from_select(
+        insert: Any = sqlite.insert if self._database.sqlite else postgresql.insert
+        statement = insert(delivery).from_select(
             [
                 c.id,
                 c.kind,
@@ -155,11 +186,13 @@ class FanOut:
                 c.attempts,
                 c.attempts_before,
                 c.due_at,
+                c.booked,
                 c.created_at,
             ],
             chosen,
             include_defaults=False,
         )
+        return statement.on_conflict_do_nothing()
 
     def _new_delivery_id(self, now: dt.datetime) -> sa.ColumnElement[str]:
         """`ids.new`, made by the database, once per row."""
@@ -172,7 +205,3 @@ class FanOut:
             random = sa.func.left(uuid, 8).concat(sa.func.right(uuid, 12))
         head = f"{ids.DELIVERY}_{ids.time_part(now.timestamp())}"
         return sa.literal(head).concat(random)
-
-
-def _is_seen(row: Any, sight: Sight) -> bool:
-    return row.type not in sight.restricted or sight.sees(row.type, row.owner)

@@ -13,7 +13,8 @@ from .. import ids
 from ..database import Database, among
 from ..models import Tables
 from .claims import Claim, Outcome, Settled
-from .subscriptions import Subscriptions, finished
+from .health import Health
+from .subscriptions import finished
 
 
 class Settling:
@@ -22,7 +23,7 @@ class Settling:
     def __init__(self, database: Database, tables: Tables) -> None:
         self._database = database
         self._tables = tables
-        self._subscriptions = Subscriptions(database, tables)
+        self._health = Health(database, tables)
 
     def run(self, outcomes: Sequence[Outcome], failing_limit: float) -> Settled:
         """See `Outbox.settle`."""
@@ -36,25 +37,19 @@ class Settling:
             connection.execute(
                 self._tables.attempt.insert(), [_attempt(outcome) for outcome in outcomes]
             )
-            recovered = self._subscriptions.note_health(ours, connection)
-            self._subscriptions.note_turns(outcomes, connection)
-            self._subscriptions.confirm(ours, connection)
-            reasons = self._subscriptions.over(ours, failing_limit, connection)
-            for outcome in ours:
-                if outcome.disable is not None:
-                    reasons[outcome.claim.subscription_id] = outcome.disable
-            disabled = self._subscriptions.disable(reasons, connection) if reasons else {}
+            disabled, recovered = self._health.note(ours, failing_limit, connection)
         return Settled(held, disabled, recovered)
 
-    def give_back(self, claims: Collection[Claim]) -> None:
+    def give_back(self, claims: Collection[Claim], delay: float) -> None:
         """See `Outbox.give_back`."""
         if not claims:
             return
         with self._database.transaction() as connection:
             held = self._held(claims, connection)
             if held:
+                due_at = self._database.now() + dt.timedelta(seconds=delay)
                 connection.execute(
-                    self._of(held).values(status="pending", lease=None, due_at=self._database.now())
+                    self._of(held).values(status="pending", lease=None, due_at=due_at)
                 )
 
     def cancel(self, reasons: Sequence[tuple[Claim, str]]) -> None:

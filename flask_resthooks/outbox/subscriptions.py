@@ -1,190 +1,36 @@
-"""Truth: what becomes of subscriptions, by what their receivers do and by time.
+"""Truth: what becomes of subscriptions by time, and what is sent to one of them alone.
 
-The API changes them as their owners wish (`api/rows.py`); what is here happens by itself.
+The API changes them as their owners wish (`api/rows.py`); what receivers do to them is in
+`health.py`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
-from .. import formats, ids, retry
-from ..database import Database, among
-from ..models import EVENT, EXPIRING, NOTICE, PING, Tables
-from .claims import Outcome
+from .. import formats, ids
+from ..database import Database
+from ..models import EXPIRING, NOTICE, PING, Tables
 
 EXPIRED = "resthooks.expired"
 """The event type of the notice that a subscription has expired."""
 
 EXPIRED_AT_ONCE = 100
 
+CANCELLED_AT_ONCE = 10_000
+"""Deliveries that are cancelled in the transaction of what ends their subscription."""
+
 
 class Subscriptions:
-    """The subscriptions of one database, in the transactions of a settle."""
+    """Those of one database whose time is over."""
 
     def __init__(self, database: Database, tables: Tables) -> None:
         self._database = database
         self._tables = tables
-
-    def note_health(
-        self, outcomes: Sequence[Outcome], connection: sa.Connection
-    ) -> dict[str, dt.datetime]:
-        """Note since when subscriptions have been failing, or that they do no longer.
-
-        :returns: those that get hooks again, with the time since when they had not.
-        """
-        table, now = self._tables.subscription, self._database.now()
-        told = [outcome for outcome in outcomes if outcome.claim.kind == EVENT]
-        good = {o.claim.subscription_id for o in told if o.status == "delivered"}
-        bad = {o.claim.subscription_id for o in told} - good
-        given_up = {o.claim.subscription_id for o in told if o.status == "failed"} - good
-        recovered: dict[str, dt.datetime] = {}
-        if good:
-            recovered = self._well_again(good, connection)
-        if bad:
-            connection.execute(
-                table.update()
-                .where(among(table.c.id, sorted(bad)), table.c.failing_since.is_(None))
-                .values(failing_since=now)
-            )
-        if given_up:
-            connection.execute(
-                table.update()
-                .where(among(table.c.id, sorted(given_up)), table.c.failed_at.is_(None))
-                .values(failed_at=now)
-            )
-        return recovered
-
-    def _well_again(
-        self, good: Collection[str], connection: sa.Connection
-    ) -> dict[str, dt.datetime]:
-        table = self._tables.subscription
-        ill = sa.or_(table.c.failing_since.is_not(None), table.c.failed_at.is_not(None))
-        found = connection.execute(
-            sa.select(table.c.id, table.c.failed_at)
-            .where(among(table.c.id, good), ill)
-            .order_by(table.c.id)
-            .with_for_update()
-        ).all()
-        if found:
-            connection.execute(
-                table.update()
-                .where(among(table.c.id, [row.id for row in found]))
-                .values(failing_since=None, failed_at=None)
-            )
-        return {row.id: row.failed_at for row in found if row.failed_at is not None}
-
-    def over(
-        self, outcomes: Sequence[Outcome], limit: float, connection: sa.Connection
-    ) -> dict[str, str]:
-        """Those of the subscriptions that have been failing for longer than `limit` seconds."""
-        table, now = self._tables.subscription, self._database.now()
-        bad = {o.claim.subscription_id for o in outcomes if o.status != "delivered"}
-        if not bad or not limit:
-            return {}
-        found = connection.execute(
-            sa.select(table.c.id, table.c.failing_since).where(
-                among(table.c.id, sorted(bad)),
-                table.c.status == "active",
-                table.c.failing_since.is_not(None),
-            )
-        )
-        return {
-            row.id: retry.failing_reason(row.failing_since, now)
-            for row in found
-            if retry.is_over(row.failing_since, now, limit)
-        }
-
-    def disable(self, reasons: Mapping[str, str], connection: sa.Connection) -> dict[str, str]:
-        """Disable subscriptions, and cancel what waits of them.
-
-        :param reasons: by the subscription's id.
-        :returns: those of them that were not disabled or the like already.
-        """
-        table, now = self._tables.subscription, self._database.now()
-        found = connection.scalars(
-            sa.select(table.c.id)
-            .where(among(table.c.id, sorted(reasons)), table.c.status.in_(("active", "pending")))
-            .order_by(table.c.id)
-            .with_for_update()
-        ).all()
-        for subscription_id in found:  # rare: once in a subscription's life
-            reason = reasons[subscription_id]
-            connection.execute(
-                table.update()
-                .where(table.c.id == subscription_id)
-                .values(
-                    status="disabled",
-                    disabled_reason=reason,
-                    failed_at=sa.func.coalesce(table.c.failed_at, sa.literal(now)),
-                    updated_at=now,
-                )
-            )
-            connection.execute(
-                cancel_deliveries(
-                    self._tables, subscription_id, f"the subscription is disabled: {reason}", now
-                )
-            )
-        return {subscription_id: reasons[subscription_id] for subscription_id in found}
-
-    def confirm(self, outcomes: Sequence[Outcome], connection: sa.Connection) -> None:
-        """Make those active whose receivers have shown their intent, in answer to a handshake."""
-        now = self._database.now()
-        for outcome in outcomes:  # once in a subscription's life, too
-            if outcome.confirmed and outcome.claim.intent_id is not None:
-                connection.execute(
-                    confirmed(self._tables, outcome.claim.subscription_id, now)
-                    .where(self._tables.subscription.c.intent_id == outcome.claim.intent_id)
-                    .values(rate=outcome.rate)
-                )
-
-    def note_turns(self, outcomes: Sequence[Outcome], connection: sa.Connection) -> None:
-        """Note which receivers and hosts asked us to wait, and which hosts do no longer."""
-        now = self._database.now()
-        waits: dict[str, float] = {}
-        hosts: dict[str, tuple[float, int]] = {}
-        well = {o.claim.host for o in outcomes if o.status == "delivered"}
-        for outcome in outcomes:
-            claim = outcome.claim
-            if outcome.wait:
-                waits[claim.subscription_id] = max(
-                    outcome.wait, waits.get(claim.subscription_id, 0.0)
-                )
-            # Not by tests and handshakes: many share a host, and each could slow down the others.
-            if outcome.slow_host is not None and claim.kind == EVENT:
-                strikes = 1 if claim.host in well else claim.strikes + 1
-                hosts[claim.host] = (outcome.slow_host, strikes)
-        for subscription_id in sorted(waits):
-            until = now + dt.timedelta(seconds=waits[subscription_id])
-            table = self._tables.subscription
-            connection.execute(
-                table.update()
-                .where(
-                    table.c.id == subscription_id,
-                    sa.or_(table.c.turn_at.is_(None), table.c.turn_at < until),
-                )
-                .values(turn_at=until)
-            )
-        for host in sorted(hosts):
-            seconds, strikes = hosts[host]
-            self._slow_down(host, now + dt.timedelta(seconds=seconds), strikes, connection)
-        struck = {o.claim.host for o in outcomes if o.claim.strikes} & well - hosts.keys()
-        if struck:
-            connection.execute(
-                self._tables.host.delete().where(among(self._tables.host.c.host, sorted(struck)))
-            )
-
-    def _slow_down(
-        self, host: str, until: dt.datetime, strikes: int, connection: sa.Connection
-    ) -> None:
-        insert: Any = sqlite.insert if self._database.sqlite else postgresql.insert
-        values = {"turn_at": until, "strikes": strikes}
-        statement = insert(self._tables.host).values(host=host, **values)
-        connection.execute(statement.on_conflict_do_update(index_elements=["host"], set_=values))
 
     def expire(self) -> int:
         """Have subscriptions expire whose time is over; how many did.
@@ -303,18 +149,23 @@ def confirmed(tables: Tables, subscription_id: str, now: dt.datetime) -> sa.Upda
 def cancel_deliveries(
     tables: Tables, subscription_id: str, reason: str, now: dt.datetime
 ) -> sa.Update:
-    """The statement that cancels whatever of a subscription waits.
+    """The statement that cancels what waits of a subscription; of very many, the claim the rest.
 
     What is in flight is settled as what comes of it; a retry of it is cancelled when it is due.
     """
     delivery = tables.delivery
-    return (
-        delivery.update()
+    some = (
+        sa.select(delivery.c.id)
         .where(
             delivery.c.subscription_id == subscription_id,
             delivery.c.due_at.is_not(None),
             delivery.c.status == "pending",
         )
+        .limit(CANCELLED_AT_ONCE)
+    )
+    return (
+        delivery.update()
+        .where(delivery.c.id.in_(some), delivery.c.status == "pending")
         .values(status="cancelled", reason=reason, **finished(now))
     )
 

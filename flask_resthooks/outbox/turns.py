@@ -9,7 +9,7 @@ else waits behind it.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,80 +18,74 @@ from ..models import EVENT, PING
 BURST = 1.0
 """Seconds of a rate that may be sent at once."""
 
+LATE = 5.0
+"""Seconds by which a booked turn may be late: after that, it is booked anew. Else all turns that
+passed while nobody worked would be taken at once."""
+
+
+def held(rows: Sequence[Any], now: dt.datetime) -> tuple[list[Any], dict[str, dt.datetime]]:
+    """Those rows that need not wait for their receiver or its host; and until when each of the
+    other subscriptions has to.
+
+    :param rows: with `subscription_id`, `turn_at` and `host_turn_at` (None: at any time).
+    """
+    free: list[Any] = []
+    until: dict[str, dt.datetime] = {}
+    for row in rows:
+        turns = [turn for turn in (row.turn_at, row.host_turn_at) if turn is not None]
+        turn = max(turns, default=now)
+        if turn > now:
+            until[row.subscription_id] = turn
+        else:
+            free.append(row)
+    return free, until
+
 
 @dataclass(slots=True)
-class Turns:
-    """What is to become of deliveries that are due.
+class Bookings:
+    """What a look at deliveries of receivers with a rate has come to.
 
-    :param free: those that may be sent now, in the order in which they were due.
-    :param later: ids of those that may not, by the time at which they fall due again.
-    :param next_turns: when those subscriptions that have a rate may be sent more.
+    :param free: those that may be sent now, in their order, and those of others.
+    :param turns: by the delivery's id: the turns that were booked, those of now included.
+    :param until: by the subscription's id: when its next turn can be.
     """
 
     free: list[Any] = field(default_factory=list)
-    later: dict[dt.datetime, list[str]] = field(default_factory=dict)
-    next_turns: dict[str, dt.datetime] = field(default_factory=dict)
+    turns: dict[str, dt.datetime] = field(default_factory=dict)
+    until: dict[str, dt.datetime] = field(default_factory=dict)
 
 
-def held(rows: Sequence[Any], now: dt.datetime) -> Turns:
-    """Set apart what has to wait for its receiver, or for its receiver's host.
+def needs_turn(row: Any, now: dt.datetime) -> bool:
+    """Whether a delivery that is due needs a turn: its receiver has set a rate, and it has none.
 
-    A rate is not looked at: what is left may still be more than its receiver's rate allows.
-
-    :param rows: with `id`, `turn_at` (None, or the subscription's), `rate` and `host_turn_at`.
+    A rate is for what happens and for tests; what is said once is not held back by it.
     """
-    turns = Turns()
-    for row in rows:
-        until = row.host_turn_at
-        if row.turn_at is not None and not _is_paced(row):
-            until = row.turn_at if until is None else max(until, row.turn_at)
-        if until is None or until <= now:
-            turns.free.append(row)
-        else:
-            turns.later.setdefault(until, []).append(row.id)
-    return turns
+    if row.rate is None or row.kind not in (EVENT, PING):
+        return False
+    return not row.booked or row.due_at < now - dt.timedelta(seconds=LATE)
 
 
-def paced(rows: Sequence[Any], now: dt.datetime, waiting: Callable[[str], int]) -> Turns:
-    """Take no more of a subscription than its rate allows; the others get turns of their own.
+def book(
+    rows: Sequence[Any], now: dt.datetime, booked_until: Mapping[str, dt.datetime | None]
+) -> Bookings:
+    """Book a turn for each row that needs one: one after the other, as the rate allows.
 
-    They are spread over the time that all that waits of the subscription will take: so each is
-    looked at about once before its turn comes, however many there are.
-
-    :param rows: with `id`, `kind`, `subscription_id`, `rate` (per minute, or None) and `turn_at`.
-    :param waiting: how many deliveries of a subscription wait; asked only where some are too many.
+    :param rows: with `id`, `kind`, `subscription_id`, `rate` (per minute), `booked` and `due_at`.
+    :param booked_until: of those subscriptions for which turns can be booked now; of the others,
+        what needs a turn is left out.
     """
-    turns = Turns()
-    surplus: dict[str, list[Any]] = {}
+    made = Bookings()
+    soon = now + dt.timedelta(seconds=BURST)
     for row in rows:
-        if not _is_paced(row):
-            turns.free.append(row)
+        if not needs_turn(row, now):
+            made.free.append(row)
             continue
-        turn = turns.next_turns.get(row.subscription_id)
-        if turn is None:
-            turn = max(row.turn_at or now, now)
-        if row.subscription_id in surplus or turn > now + dt.timedelta(seconds=BURST):
-            surplus.setdefault(row.subscription_id, []).append(row)
+        id_ = row.subscription_id
+        if id_ not in booked_until:
             continue
-        turns.free.append(row)
-        turns.next_turns[row.subscription_id] = turn + dt.timedelta(seconds=60 / row.rate)
-    for subscription_id, late in surplus.items():
-        first = turns.next_turns.get(subscription_id) or late[0].turn_at
-        room = max(waiting(subscription_id), len(late)) / len(late) * 60 / late[0].rate
-        for number, row in enumerate(late):
-            turn = first + dt.timedelta(seconds=number * room)
-            turns.later.setdefault(turn, []).append(row.id)
-    return turns
-
-
-def merged(first: Mapping[Any, list[str]], second: Mapping[Any, list[str]]) -> dict[Any, list[str]]:
-    """Two `Turns.later` as one."""
-    both = {due: list(delivery_ids) for due, delivery_ids in first.items()}
-    for due, delivery_ids in second.items():
-        both.setdefault(due, []).extend(delivery_ids)
-    return both
-
-
-def _is_paced(row: Any) -> bool:
-    """A rate is for what happens and for tests; what is said once is not held back by it."""
-    return row.rate is not None and row.kind in (EVENT, PING)
+        turn = max(made.until.get(id_) or booked_until[id_] or now, now)
+        made.until[id_] = turn + dt.timedelta(seconds=60 / row.rate)
+        made.turns[row.id] = turn
+        if turn <= soon:
+            made.free.append(row)
+    return made

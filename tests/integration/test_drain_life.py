@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +17,6 @@ from world import World
 
 from flask_resthooks import intents, own_headers, signing, vault
 from flask_resthooks.drain import Drain
-from flask_resthooks.errors import KeyMissing
 from flask_resthooks.outbox import subscriptions
 
 KEY = vault.make_key()
@@ -187,12 +188,15 @@ def test_a_ping_that_is_acknowledged_is_an_intent(
     assert row(world, subscription).status == "active"
 
 
-def test_a_strategy_that_raises_harms_nobody_else(
-    world: World, inbox: Inbox, make: Callable[..., Engine]
+@pytest.mark.parametrize("verdict", [RuntimeError("broken"), True, None])
+def test_a_strategy_that_raises_or_says_nothing_harms_nobody_else(
+    world: World, inbox: Inbox, make: Callable[..., Engine], verdict: Any
 ) -> None:
     class Broken(intents.Ping):
-        def judge(self, *arguments: Any) -> intents.Verdict:
-            raise RuntimeError("broken")
+        def judge(self, *arguments: Any) -> Any:
+            if isinstance(verdict, Exception):
+                raise verdict
+            return verdict
 
     subscription = ask(world, inbox, intents.PING)
     world.subscribe("*", target_url=inbox.url("/good"))
@@ -346,16 +350,22 @@ def test_an_ed25519_signature_verifies_with_the_public_key(
         )
 
 
-def test_without_the_key_nothing_is_sent_and_nothing_is_spent(
-    world: World, make: Callable[..., Engine], inbox: Inbox
+def test_what_needs_a_key_that_is_not_there_waits_and_spends_nothing(
+    world: World,
+    make: Callable[..., Engine],
+    inbox: Inbox,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     world.subscribe("*", target_url=inbox.url(), secret=vault.Vault([KEY]).seal("whsec_x"))
     world.happen(count=3)
-    with pytest.raises(KeyMissing, match="RESTHOOKS_ENCRYPTION_KEYS"):
-        make().run()
-    assert inbox.requests == []
-    assert {(d.status, d.attempts) for d in world.deliveries()} == {("pending", 0)}
-    assert world.attempts() == []
+    good = world.subscribe("*", target_url=inbox.url("/good"))
+    due = make().run()
+    assert due == world.now + dt.timedelta(seconds=60)
+    assert {request.path for request in inbox.requests} == {"/good"}
+    waiting = [one for one in world.deliveries() if one.subscription_id != good]
+    assert {(one.status, one.attempts) for one in waiting} == {("pending", 0)}
+    assert len(world.attempts()) == 3
+    assert caplog.text.count("RESTHOOKS_ENCRYPTION_KEYS") == 1
 
 
 def test_what_the_app_raises_is_not_shown_to_its_customers(
@@ -422,3 +432,43 @@ def test_what_was_captured_before_its_type_became_thin_is_sent_thin(
     world.happen()
     make(thin_types={"contact.create"}).run()
     assert json.loads(inbox.requests[0].body)["data"] == {"resource": None, "url": None}
+
+
+def test_what_is_switched_off_while_it_waits_for_its_turn_is_not_sent(
+    world: World, make: Callable[..., Engine], inbox: Inbox
+) -> None:
+    """Claimed, but behind others that are slow: less than a second later nothing more goes out."""
+    inbox.delay = 1.0
+    subscription = world.subscribe("*", target_url=inbox.url())
+    world.happen(count=12)
+    table = world.tables.subscription
+
+    def switch_off() -> None:
+        inbox.wait_for(1)
+        with world.engine.begin() as connection:
+            connection.execute(
+                table.update().where(table.c.id == subscription).values(status="inactive")
+            )
+
+    thread = threading.Thread(target=switch_off)
+    thread.start()
+    make(config={"concurrency": 2}).run()
+    thread.join()
+    assert len(inbox.requests) <= 6
+    statuses = {one.status for one in world.deliveries()}
+    assert statuses == {"delivered", "cancelled"}
+
+
+def test_an_app_that_takes_its_time_to_say_who_may_be_told_has_nothing_sent_twice(
+    world: World, make: Callable[..., Engine], inbox: Inbox
+) -> None:
+    world.subscribe("*", target_url=inbox.url())
+    made = world.happen(count=8)
+
+    def permit(claim: Any) -> bool:
+        time.sleep(0.2)
+        return True
+
+    make(config={"timeout": 0.5, "lease": 11}, permit=permit).run()
+    assert sorted(request.headers["webhook-id"] for request in inbox.requests) == sorted(made)
+    assert {one.attempts for one in world.deliveries()} == {1}
