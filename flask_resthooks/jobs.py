@@ -30,7 +30,7 @@ from .errors import ConfigurationError
 from .event_types import EventTypes
 from .guard import Guard
 from .intents import Intent
-from .models import Tables, utcnow
+from .models import EVENT, Tables, utcnow
 from .outbox import Outbox, Outcome, Settled
 from .settings import Settings
 from .vault import Vault
@@ -185,7 +185,9 @@ class Runner:
         """Fire the signals; what a listener raises is logged and goes no further."""
         for outcome in outcomes:
             claim = outcome.claim
-            if outcome.status == "failed" and claim.delivery_id in settled.held:
+            # Not of tests and handshakes: whoever asked for them looks at them.
+            told = claim.kind == EVENT and outcome.status == "failed"
+            if told and claim.delivery_id in settled.held:
                 self._send(
                     signals.delivery_failed,
                     delivery_id=claim.delivery_id,

@@ -98,7 +98,8 @@ def decide(
         if status == 410:
             return Decision("failed", reason=GONE, gone=True)
     if attempts >= len(schedule):
-        return Decision("failed", reason=f"gave up after {attempts} attempts")
+        tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+        return Decision("failed", reason=f"gave up after {tries}")
     delay = schedule[attempts] * (1 + jitter * chance)
     if retry_after is not None:
         delay = max(delay, min(retry_after, retry_after_limit))

@@ -36,8 +36,12 @@ def _is_number(value: Any, low: float, high: float) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
 
 
+def _shown(number: float) -> str:
+    return str(int(number)) if number == int(number) else f"{number:g}"
+
+
 def _number(low: float, high: float, unit: str) -> Check:
-    rule = f"a number of {unit} from {low:g} to {high:g}"
+    rule = f"a number of {unit} from {_shown(low)} to {_shown(high)}"
 
     def check(value: Any) -> float:
         if not _is_number(value, low, high):

@@ -64,14 +64,15 @@ class Pings(SubscriptionView):
         """
         :raises APIError: 409.
         """
-        unasked = self.context.intent is not None and row["confirmed_at"] is None
-        if unasked or row["status"] not in TESTABLE:
+        why = None
+        if self.context.intent is not None and row["confirmed_at"] is None:
             why = "its receiver has not shown that it wants to be called"
-            raise APIError(
-                409,
-                f"No test is sent: {why if unasked else 'the subscription is ' + row['status']}.",
-                error_code="subscription_not_testable",
-            )
+        elif row["status"] not in TESTABLE:
+            why = f"the subscription is {row['status']}"
+        elif row["expires_at"] is not None and row["expires_at"] <= utcnow():
+            why = "the subscription has expired"
+        if why is not None:
+            raise APIError(409, f"No test is sent: {why}.", error_code="subscription_not_testable")
 
     def _sample(self, name: str) -> formats.Event:
         """

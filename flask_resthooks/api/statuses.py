@@ -40,6 +40,7 @@ def changed(
             "confirmed_at": None,
             "rate": None,
             "turn_at": None,
+            "failing_since": None,
         }
     expires_at = values.get("expires_at", row["expires_at"])
     over = expires_at is not None and expires_at <= now

@@ -36,6 +36,7 @@ import example_app
 import flask_resthooks
 from flask_resthooks import RESTHooks, settings, signing, transport
 from flask_resthooks.api import schemas
+from flask_resthooks.api.schemas import words
 
 ROOT = Path(flask_resthooks.__file__).parent.parent
 README = ROOT / "README.md"
@@ -553,8 +554,8 @@ def test_the_readme_has_every_status() -> None:
         re.findall(r"^\| `(\w+)` \|", text.partition(head)[2].partition("\n\n")[0], re.MULTILINE)
         for head in heads
     )
-    assert delivery == list(schemas.DELIVERY_STATUSES)
-    assert {*subscription, "pending"} == set(schemas.SUBSCRIPTION_STATUSES)
+    assert delivery == list(words.DELIVERY_STATUSES)
+    assert {*subscription, "pending"} == set(words.SUBSCRIPTION_STATUSES)
 
 
 def test_the_design_names_every_room() -> None:

@@ -390,15 +390,15 @@ FAR = 2**40
 @pytest.mark.parametrize(
     ("type_", "owner", "strangers"),
     [
-        (sa.Integer(), 7, ["007", "+7", " 7", "7 ", "7.0", "seven", "", "\u0667", "-7", str(FAR)]),
+        (sa.Integer(), 7, ["007", "+7", " 7", "7 ", "7.0", "seven", "\u0667", "-7", str(FAR)]),
         (sa.Integer(), -7, ["7", str(2**70), f"-{2**63 + 1}", "1" * 250]),
         (sa.SmallInteger(), 7, [str(2**15), str(-(2**15) - 1)]),
         (sa.BigInteger(), FAR, [str(2**63), str(-(2**63) - 1), str(FAR + 1)]),
-        (sa.String(40), "acme", ["Acme", "acme ", "", "7", "'; --"]),
+        (sa.String(40), "acme", ["Acme", "acme ", "7", "'; --"]),
         (sa.String(40), "7", ["07"]),
         (sa.Text(), "é", ["e"]),
         (sa.Uuid(), UUID, [UUID.hex, str(UUID).upper(), "acme", "{" + str(UUID) + "}"]),
-        (sa.Uuid(as_uuid=False), str(UUID), [UUID.hex, "acme", ""]),
+        (sa.Uuid(as_uuid=False), str(UUID), [UUID.hex, "acme"]),
         (GUID(), UUID, [UUID.hex, "acme", str(uuid.uuid4()), "7"]),
         (Picky(40), "own-1", ["acme", "own-2"]),
     ],

@@ -77,7 +77,7 @@ def test_a_listener_that_is_slow_holds_up_no_settle(
     runner.close()
     assert settled_while_listening == [50]
     assert len(heard) == 50
-    assert {facts["reason"] for facts in heard} == {"gave up after 1 attempts"}
+    assert {facts["reason"] for facts in heard} == {"gave up after 1 attempt"}
 
 
 def test_a_subscription_that_is_disabled_is_told_once(

@@ -105,7 +105,7 @@ def test_of_many_threads_one_is_told_that_a_key_is_new() -> None:
 
 
 def turn(store: Any, key: str = "evt_1") -> Turn:
-    return Turn(store, key, RETENTION)
+    return Turn(store, [key], RETENTION)
 
 
 def test_a_hook_is_new_then_busy_then_known() -> None:

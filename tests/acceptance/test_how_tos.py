@@ -1,0 +1,344 @@
+"""The how-tos say what is true: their code runs against an app, a worker and a receiver."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import textwrap
+import threading
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import flask
+import marshmallow
+import pytest
+import sqlalchemy as sa
+from flask_sqlalchemy import SQLAlchemy
+from servers import Inbox
+from werkzeug.serving import make_server
+
+import flask_resthooks
+from flask_resthooks import RESTHooks, jobs, signals, signing
+
+HOW_TO = Path(flask_resthooks.__file__).parent.parent / "docs" / "how-to"
+
+
+def blocks(page: str, language: str) -> list[str]:
+    text = (HOW_TO / f"{page}.md").read_text()
+    found = re.findall(rf"^( *)```{language}\n(.*?)^\1```", text, re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(block) for _, block in found]
+
+
+class World:
+    """An app whose owner is "1", with what a page's fragments take for granted; and its drains."""
+
+    def __init__(self, url: str, redis_url: str, **config: Any) -> None:
+        self.db = SQLAlchemy()
+        self.hooks = RESTHooks(self.db)
+        self.hooks.owner_loader(lambda: "1")
+        self.app = flask.Flask("world")
+        self.app.config.update(
+            {
+                "SQLALCHEMY_DATABASE_URI": url,
+                "RESTHOOKS_REDIS_URL": redis_url,
+                "RESTHOOKS_REQUIRE_HTTPS": False,
+                "RESTHOOKS_ALLOWED_NETWORKS": ["127.0.0.0/8"],
+                "RESTHOOKS_RETRY_SCHEDULE": [0],
+                **config,
+            }
+        )
+        self.told: list[tuple[str, str]] = []
+        self.names: dict[str, Any] = {
+            "__name__": "fragments",
+            "app": self.app,
+            "db": self.db,
+            "hooks": self.hooks,
+            "Schema": marshmallow.Schema,
+            "fields": marshmallow.fields,
+            "tell": lambda owner, text: self.told.append((owner, text)),
+        }
+
+    def run(self, page: str) -> dict[str, Any]:
+        for text in blocks(page, "python"):
+            if not re.match(r"# \w+\.py\n", text):
+                exec(compile(text, page, "exec"), self.names)
+        return self.names
+
+    def start(self) -> None:
+        self.db.init_app(self.app)
+        self.hooks.init_app(self.app)
+        with self.app.app_context():
+            self.db.create_all()
+
+    def close(self) -> None:
+        with self.app.app_context():
+            self.db.session.remove()
+            self.db.engine.dispose()
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        return self.app.test_client().open(f"/api/v1{path}", method=method, json=body)
+
+    def subscribe(self, url: str, **fields: Any) -> dict[str, Any]:
+        answer = self.call("POST", "/subscriptions", {"target_url": url, "events": ["*"], **fields})
+        assert answer.status_code == 201, answer.text
+        made: dict[str, Any] = answer.json
+        return made
+
+    def emit(self, number: int) -> None:
+        with self.app.app_context():
+            self.hooks.emit("thing.happened", {"number": number}, owner="1")
+            self.db.session.commit()
+
+    def drain(self) -> None:
+        runner = jobs.Runner(self.app.extensions["resthooks"].plant)
+        try:
+            runner.run()
+        finally:
+            runner.close()
+
+
+@pytest.fixture
+def world(database_url: str, redis_url: str) -> Iterator[World]:
+    made = World(database_url, redis_url)
+    yield made
+    made.close()
+
+
+def test_what_curl_sends_is_taken() -> None:
+    import example_app
+
+    app = example_app.create_app({"SQLALCHEMY_DATABASE_URI": "sqlite://"})
+    for page in sorted(HOW_TO.glob("*.md")):
+        text = "\n".join(blocks(page.stem, "sh")).replace("\\\n", " ")
+        for line in re.findall(r"^curl .*", text, re.MULTILINE):
+            import shlex
+
+            words = shlex.split(line)
+            data = words[words.index("-d") + 1] if "-d" in words else None
+            method = words[words.index("-X") + 1] if "-X" in words else "POST" if data else "GET"
+            path = "/" + words[-1].split("/", 3)[3]
+            endpoint, _ = app.url_map.bind("").match(path, method)
+            view = app.view_functions[endpoint].view_class
+            assert hasattr(view, method.lower()), (page, line)
+            if data:
+                json.loads(data)
+
+
+def test_ed25519(sqlite_url: str, redis_url: str, inbox: Inbox, tmp_path: Path) -> None:
+    [text] = [block for block in blocks("rotate-a-secret", "python") if block.startswith("# ed")]
+    (tmp_path / "ed25519.py").write_text(text)
+    spec = importlib.util.spec_from_file_location("ed25519", tmp_path / "ed25519.py")
+    assert spec and spec.loader
+    by_hand = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(by_hand)
+    world = World(sqlite_url, redis_url)
+    world.hooks.event_type("thing.happened")
+    world.start()
+    made = world.subscribe(inbox.url())
+    path = f"/subscriptions/{made['id']}/secret/rotate"
+    public = world.call("POST", path, {"signature": "v1a"}).json["secret"]
+    world.emit(1)
+    world.drain()
+    (hook,) = inbox.requests
+    kinds = [one.partition(",")[0] for one in hook.headers["webhook-signature"].split(" ")]
+    assert kinds == ["v1a", "v1"]
+    assert by_hand.verify(public, hook.headers, hook.body)["data"] == {"number": 1}
+    inbox.verify(hook, made["secret"])
+    with pytest.raises(ValueError, match="signature"):
+        by_hand.verify(public, hook.headers, hook.body + b" ")
+    other = signing.shown_secret(signing.new_secret("v1a"))
+    with pytest.raises(ValueError, match="signature"):
+        by_hand.verify(other, hook.headers, hook.body)
+    world.close()
+
+
+@contextlib.contextmanager
+def serving(app: flask.Flask) -> Iterator[str]:
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(10)
+
+
+def test_what_was_missed(world: World, inbox: Inbox) -> None:
+    world.hooks.event_type("thing.happened")
+    world.start()
+    page = world.run("get-what-was-missed")
+    made = world.subscribe(inbox.url())
+    inbox.answer = lambda request: (500, {"X-Request-Id": "abc"}, b"down")
+    for number in range(5):
+        world.emit(number)
+    world.drain()
+    inbox.clear()
+    inbox.answer = lambda request: 200
+    with serving(world.app) as url:
+        page["API"] = f"{url}/api/v1"
+        page["session"].trust_env = False
+        failed = list(page["failures"](made["id"], made["created_at"]))
+        assert len(failed) == 5
+        delivery, attempt = failed[0]
+        assert (delivery["status"], attempt["status_code"]) == ("failed", 500)
+        assert (attempt["response"], attempt["request_id"]) == ("down", "abc")
+        page["resend"](delivery["id"])
+        world.drain()
+        assert len(inbox.requests) == 1
+        world.call("PATCH", f"/subscriptions/{made['id']}", {"active": False})
+        world.emit(5)
+        world.drain()
+        world.call("PATCH", f"/subscriptions/{made['id']}", {"active": True})
+        page["time"] = types.SimpleNamespace(sleep=lambda seconds: world.drain())
+        recovery = page["recover"](made["id"], made["created_at"])
+        assert (recovery["status"], recovery["released"]) == ("done", 5)
+        ids = [request.headers["webhook-id"] for request in inbox.requests]
+        assert len(ids) == len(set(ids)) == 6
+        seen: list[int] = []
+        last = page["poll"](lambda event: seen.append(event["data"]["number"]))
+        assert seen == [0, 1, 2, 3, 4, 5]
+        world.emit(6)
+        world.emit(7)
+        last = page["poll"](lambda event: seen.append(event["data"]["number"]), last)
+        assert seen == list(range(8))
+        assert page["poll"](seen.append, last) == last
+        page["session"].close()
+
+
+def test_failures_are_told_of(world: World, inbox: Inbox) -> None:
+    page = world.run("be-told-of-failures")
+    config = world.app.config
+    assert config["RESTHOOKS_DISABLE_AFTER"] == 259200
+    config.update(RESTHOOKS_RETRY_SCHEDULE=[0])
+    world.hooks.event_type("thing.happened")
+    world.start()
+    made = world.subscribe(inbox.url())
+    for code in (500, 410, 200):
+        inbox.answer = lambda request, code=code: code
+        world.emit(1)
+        world.drain()
+        world.call("PATCH", f"/subscriptions/{made['id']}", {"active": True})
+    world.emit(1)
+    world.drain()
+    assert [owner for owner, _ in world.told] == ["1", "1"]
+    assert "410 Gone" in world.told[0][1]
+    assert "gets hooks again" in world.told[1][1]
+    signals.subscription_disabled.disconnect(page["on_disabled"])
+    signals.subscription_recovered.disconnect(page["on_recovered"])
+    signals.delivery_failed.disconnect(page["on_failed"])
+
+
+def test_the_owners_right_is_asked(world: World, inbox: Inbox) -> None:
+    page = world.run("ask-the-owners-right")
+    world.start()
+    made = world.subscribe(inbox.url())
+    with world.app.app_context():
+        session = world.db.session
+        session.add(page["Membership"](account_id=1, project_id=1))
+        session.add_all(page["Task"](account_id=1, project_id=n, title="x") for n in (1, 2))
+        session.commit()
+    world.drain()
+    assert len(inbox.requests) == 1
+    cancelled = world.call("GET", f"/subscriptions/{made['id']}/deliveries?status=cancelled").json
+    [one] = cancelled["data"]
+    assert (one["reason"], one["attempts"]) == ("the owner may not see it any more", 0)
+    assert [e["data"]["project_id"] for e in world.call("GET", "/events").json["data"]] == [1]
+    with world.app.app_context():
+        session.add(page["Membership"](account_id=1, project_id=2))
+        session.commit()
+    answer = world.call(
+        "POST", f"/subscriptions/{made['id']}/recover", {"since": made["created_at"]}
+    )
+    assert answer.status_code == 202
+    world.drain()
+    assert len(inbox.requests) == 2
+    with world.app.app_context():
+        page["forget"](1)
+        assert world.call("GET", "/subscriptions").json["data"] == []
+        session.add(page["Task"](account_id=1, project_id=1, title="x"))
+        session.commit()
+    world.drain()
+    assert len(inbox.requests) == 2
+
+
+def test_old_rows_are_removed(postgresql_url: str, redis_url: str, inbox: Inbox) -> None:
+    world = World(postgresql_url, redis_url)
+    world.hooks.event_type("thing.happened")
+    world.start()
+    made = world.subscribe(inbox.url())
+    world.emit(1)
+    world.call("POST", f"/subscriptions/{made['id']}/ping")
+    world.drain()
+    world.emit(2)
+    inbox.answer = lambda request: (500, {}, b"")
+    tables = world.hooks.tables
+    with world.app.app_context():
+        engine = world.db.engine
+    with engine.begin() as connection:
+        old = dt.datetime.now(dt.timezone.utc) - dt.timedelta(days=91)
+        connection.execute(tables.event.update().values(created_at=old))
+    world.emit(3)
+    world.drain()
+    [script] = blocks("run-in-production", "sql")
+    with engine.connect() as connection:
+        for statement in script.replace("BEGIN;", "").replace("COMMIT;", "").split(";"):
+            if statement.strip():
+                connection.execute(sa.text(statement))
+        connection.commit()
+        left = connection.execute(sa.select(tables.event.c.data)).scalars().all()
+        assert left == ['{"number":3}']
+        deliveries = connection.scalar(sa.select(sa.func.count()).select_from(tables.delivery))
+        attempts = connection.scalar(sa.select(sa.func.count()).select_from(tables.attempt))
+        assert (deliveries, attempts) == (1, 1)
+    # What was delivered and is gone is not missed.
+    inbox.clear()
+    world.call("POST", f"/subscriptions/{made['id']}/recover", {"since": made["created_at"]})
+    inbox.answer = lambda request: 200
+    world.drain()
+    assert [json.loads(request.body)["data"] for request in inbox.requests] == [{"number": 3}]
+    world.close()
+
+
+ZAP = """
+const text = require('fs').readFileSync(0, 'utf8');
+const holder = { exports: {} };
+new Function('module', text)(holder);
+const { operation } = holder.exports;
+const calls = [];
+const answers = { POST: { data: { id: 'sub_1' } }, DELETE: { status: 404 } };
+const listed = { data: [{ type: 'contact.create', data: { id: 1 } }] };
+const z = { request: async (options) => (calls.push(options), answers[options.method] || listed) };
+(async () => {
+  const bundle = { targetUrl: 'https://zap.example.com/1', subscribeData: { id: 'sub_1' } };
+  const hook = { type: 'contact.create', data: { id: 1 } };
+  const made = [
+    await operation.performSubscribe(z, bundle),
+    await operation.performUnsubscribe(z, bundle),
+    await operation.perform(z, { cleanedRequest: hook }),
+    await operation.perform(z, { cleanedRequest: { type: 'resthooks.ping', data: {} } }),
+    await operation.performList(z, bundle),
+  ];
+  console.log(JSON.stringify([made, calls]));
+})();
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+def test_zapiers_trigger() -> None:
+    [code] = blocks("connect-zapier", "js")
+    done = subprocess.run(
+        ["node", "-e", ZAP], input=code, capture_output=True, text=True, check=True, timeout=30
+    )
+    made, calls = json.loads(done.stdout)
+    assert made == [{"id": "sub_1"}, {}, [{"id": 1}], [], [{"id": 1}]]
+    wish = calls[0]["body"]
+    assert wish["event"] == "contact.create" and wish["target_url"] == "https://zap.example.com/1"
