@@ -12,12 +12,13 @@ from flask import current_app
 from flask.cli import AppGroup
 
 from .api.fields import parse_rfc3339
+from .api.schemas.words import SUBSCRIPTION_STATUSES
 from .database import Database
-from .errors import ConfigurationError
+from .errors import ConfigurationError, KeyMissing
 from .jobs import Plant
 from .models import utcnow
 from .outbox.recovery import begin_recovery, going_on
-from .sealing import reseal_all
+from .sealing import check_seals, reseal_all
 from .settings import shown
 from .worker import work
 
@@ -44,6 +45,8 @@ def worker(burst: bool, concurrency: int | None) -> None:
         )
     try:
         work(plant, burst=burst)
+    except KeyMissing as error:
+        raise click.ClickException(str(error)) from error
     except (redis.RedisError, ConfigurationError) as error:
         raise click.ClickException(f"{shown(plant.settings.redis_url)}: {error}") from error
 
@@ -64,7 +67,7 @@ def sweep() -> None:
 
 @commands.command("subscriptions")
 @click.option("--owner", help="Of this owner only.")
-@click.option("--status", help="In this status only, such as disabled.")
+@click.option("--status", type=click.Choice(SUBSCRIPTION_STATUSES), help="In this status only.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True)
 def subscriptions(owner: str | None, status: str | None, limit: int) -> None:
     """List subscriptions, newest first: id, owner, status, events, URL, and why it was disabled."""
@@ -117,9 +120,10 @@ def re_encrypt() -> None:
     To be run when keys were set for the first time, and after a new one was put before the others.
     """
     plant: Plant = current_app.extensions["resthooks"].plant
-    if not plant.vault.key_marks:
-        raise click.ClickException("RESTHOOKS_ENCRYPTION_KEYS is empty: there is nothing to do")
     try:
+        check_seals(Database(plant.engine()), plant.tables, plant.vault)
+        if not plant.vault.key_marks:
+            raise click.ClickException("RESTHOOKS_ENCRYPTION_KEYS is empty: there is nothing to do")
         changed = reseal_all(Database(plant.engine()), plant.tables, plant.vault)
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from error

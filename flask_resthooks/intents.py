@@ -109,6 +109,8 @@ class XHookSecret:
     Source: REST Hooks, "Intent to receive", by immediate and by delayed confirmation.
     """
 
+    confirms_later = True
+
     def opening(self, handshake: Handshake) -> Opening:
         return Opening(headers={SECRET_HEADER: handshake.secret})
 

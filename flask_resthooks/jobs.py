@@ -162,7 +162,7 @@ class Runner:
                 counts = ", ".join(f"{count} {what}" for what, count in tally.items())
                 log.info("drained in %.1f s: %s", time.monotonic() - start, counts)
             for what, count in trouble.most_common(MOST_TROUBLE):
-                log.warning("%d attempts: %s", count, what)
+                log.warning("%d %s: %s", count, "attempt" if count == 1 else "attempts", what)
         if due is not None:
             pause = (due - self._outbox.now()).total_seconds() - EARLY
             if pause <= 0:

@@ -104,7 +104,7 @@ class Judge:
         reason = _storable(verdict.reason)[:MAX_DETAIL] or None
         if verdict.waits:
             return dataclasses.replace(outcome, detail=reason or "")
-        return dataclasses.replace(outcome, status="failed", reason=reason)
+        return dataclasses.replace(outcome, status="failed", reason=reason, detail=reason or "")
 
 
 def without_texts(outcome: Outcome) -> Outcome:

@@ -126,7 +126,7 @@ def _schedule(value: Any) -> tuple[float, ...]:
 
 
 def _networks(value: Any) -> tuple[str, ...]:
-    """a list of networks in CIDR notation, such as ['10.1.0.0/16', 'fd00::/8']"""
+    """a list of networks in CIDR notation, such as ["10.1.0.0/16"] (in the environment: JSON)"""
     kinds = (str, ipaddress.IPv4Network, ipaddress.IPv6Network)  # ip_network() takes numbers, too
     if isinstance(value, (list, tuple)) and all(isinstance(network, kinds) for network in value):
         try:
@@ -153,7 +153,7 @@ def _origin(value: Any) -> str:
 
 
 def _keys(value: Any) -> tuple[str, ...]:
-    """a list of Fernet keys, each 32 bytes in URL-safe base64; the first one seals"""
+    """a list of Fernet keys, 32 bytes in URL-safe base64 each, the first one seals"""
     if isinstance(value, (list, tuple)) and all(isinstance(key, str) for key in value):
         return tuple(value)  # `vault.Vault` judges each of them
     raise ValueError(_keys.__doc__)
@@ -296,7 +296,10 @@ def from_config(config: Mapping[str, Any], intents: Collection[str] = ()) -> Set
     if intent not in (NO_INTENT, *intents):
         wrong.append(f"RESTHOOKS_INTENT = {intent!r} is not allowed; it must be {_intent.__doc__}")
     if intent == "cloudevents" and not values.get("origin"):
-        wrong.append(f"RESTHOOKS_INTENT = {intent!r} needs RESTHOOKS_ORIGIN, {_origin.__doc__}")
+        wrong.append(
+            f"RESTHOOKS_INTENT = {intent!r} needs RESTHOOKS_ORIGIN: a host name, such as "
+            "'crm.example.com'"
+        )
     if wrong:
         raise ConfigurationError("; ".join(wrong))
     settings = Settings(**values)

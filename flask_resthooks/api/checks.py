@@ -52,6 +52,8 @@ class Checks:
     def _sealed(self, values: dict[str, Any]) -> dict[str, Any]:
         if "headers" in values:
             headers = values["headers"]
+            if headers:
+                self._context.check_seals()
             values["header_names"] = list(headers)
             values["headers"] = (
                 self._context.vault.seal(own_headers.dump(headers)) if headers else None

@@ -75,7 +75,9 @@ class Confirmation(View):
         if found is None:
             return not_found("subscription")
         row: Mapping[str, Any] = found
-        if row["intent_secret"] is None or row["status"] not in ("pending", "active"):
+        open_to_all = getattr(self.context.intent, "confirms_later", False)
+        waits = open_to_all and row["intent_secret"] is not None
+        if not waits or row["status"] not in ("pending", "active"):
             return APIError(409, "It waits for no confirmation.", error_code="not_pending")
         right = intents.same(secret, self.context.vault.open(row["intent_secret"]))
         if right and row["status"] == "active":

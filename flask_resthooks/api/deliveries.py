@@ -90,7 +90,7 @@ class Resend(_View):
         """Send a delivery again
 
         Whatever has become of it; the schedule of its attempts begins anew, and those that there
-        were are kept. One that waits is sent at once.
+        were are kept. One that waits is sent at once, unless its receiver has asked us to wait.
         """
 
         def resend() -> Any:

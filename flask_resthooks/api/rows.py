@@ -80,21 +80,20 @@ class SubscriptionRows:
         subscription = {**row, "owner": self._owner}
         send(self._tables, self._session, subscription, HANDSHAKE, event_type, due_at)
 
-    def change(self, subscription_id: str, changes: Callable[[Row], dict[str, Any]]) -> Row | None:
-        """Change one.
+    def change(self, row: Row, changes: Callable[[Row], dict[str, Any]]) -> Row:
+        """Change one that is locked; how it is now.
 
-        :param changes: makes new values of the row as it is, which nobody else can change then.
-        :returns: the row as it is now, or None if there is none.
+        :param changes: makes new values of it as it was. If there are none, nothing happens.
         """
-        row = self.lock(subscription_id)
-        if row is None:
-            return None
+        values = changes(row)
+        if not values:
+            return row
+        values = {**values, "updated_at": utcnow()}
         table = self._tables.subscription
-        values = {**changes(row), "updated_at": utcnow()}
-        self._session.execute(table.update().where(table.c.id == subscription_id).values(**values))
+        self._session.execute(table.update().where(table.c.id == row["id"]).values(**values))
         if "events" in values:
-            self._remove_patterns(subscription_id)
-            self._add_patterns(subscription_id, values["events"])
+            self._remove_patterns(row["id"])
+            self._add_patterns(row["id"], values["events"])
         return {**row, **values}
 
     def lock(self, subscription_id: str) -> Row | None:

@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
-from .. import signing
+from .. import formats, signing
 from ..models import utcnow
 from . import examples
 from . import schemas as s
@@ -67,7 +67,7 @@ class SecretRotation(SubscriptionView):
                 "signature": kind,
                 "former_secrets": former,
             }
-            self.rows.change(subscription_id, lambda row: values)
+            self.rows.change(row, lambda row: values)
             return {"secret": signing.shown_secret(secret)}, 200, NO_STORE
 
         return once(self, rotate)
@@ -87,10 +87,11 @@ def _former(row: Mapping[str, Any], now: dt.datetime, overlap: float) -> list[di
         until = now + dt.timedelta(seconds=overlap)
         kept.insert(0, {"secret": row["secret"], "until": until.isoformat()})
     if len(kept) >= MAX_SECRETS:
-        soonest = min(former["until"] for former in kept)
+        soonest = min(dt.datetime.fromisoformat(former["until"]) for former in kept)
         raise APIError(
             409,
-            f"{MAX_SECRETS} secrets at most sign at once; the next one of them ends at {soonest}. "
+            f"{MAX_SECRETS} secrets at most sign at once; the next one of them ends at "
+            f"{formats.rfc3339(soonest)}. "
             "With an overlap of 0, the present one ends now.",
             error_code="too_many_secrets",
         )

@@ -73,7 +73,9 @@ class SubscriptionView(View):
         """
         soonest = utcnow()
         if last_until is not None:
-            soonest = max(soonest, last_until - self._intent_timeout + HANDSHAKE_PAUSE)
+            last = last_until - self._intent_timeout
+            # One that waits to be sent is replaced, at its time.
+            soonest = last if last > soonest else max(soonest, last + HANDSHAKE_PAUSE)
         return {
             "intent_id": ids.new(ids.HANDSHAKE),
             "intent_secret": self.context.vault.seal(intents.new_secret()),
@@ -138,7 +140,7 @@ class Subscriptions(SubscriptionView):
         context.check_seals()
         secret = given["secret"] if "secret" in given else signing.new_secret(given["signature"])
         values["secret"] = context.vault.seal(secret)
-        active = values.pop("active")
+        active = values.pop("active", True)
 
         def add() -> Any:
             now = utcnow()
@@ -198,7 +200,9 @@ class Subscription(SubscriptionView):
 
         What is absent goes back to its default. Id and secret stay.
         """
-        return self._change(subscription_id, self.with_defaults(given))
+        # It begins again, unless it is about to: whom it asks now need not be asked anew.
+        active = "active" not in given
+        return self._change(subscription_id, self.with_defaults(given), active_again=active)
 
     @operation(
         "change_subscription",
@@ -228,7 +232,9 @@ class Subscription(SubscriptionView):
 
         write(self.context.db.session, remove)
 
-    def _change(self, subscription_id: str, given: dict[str, Any]) -> Any:
+    def _change(
+        self, subscription_id: str, given: dict[str, Any], *, active_again: bool = False
+    ) -> Any:
         try:
             values = self.checks.columns(given, self.owner)
         except APIError:
@@ -241,7 +247,10 @@ class Subscription(SubscriptionView):
             etags.check(flask.request.headers, tag_of(row))
             now = utcnow()
             asks = self.context.intent is not None
-            more = statuses.changed(row, values, asks=asks, now=now)
+            wanted = dict(values)
+            if active_again and row["status"] != "pending":
+                wanted["active"] = True
+            more = statuses.changed(row, wanted, asks=asks, now=now)
             made = {name: value for name, value in (values | more).items() if name != "active"}
             if {"target_url", "events"} & made.keys():
                 will_be = {**row, **made}
@@ -252,13 +261,12 @@ class Subscription(SubscriptionView):
                 self.ask({**row, **made})
             return made
 
-        row = write(
-            self.context.db.session,
-            lambda: (self.locked(subscription_id), self.rows.change(subscription_id, changes))[1],
-        )
+        def change() -> Mapping[str, Any]:
+            return self.rows.change(self.locked(subscription_id), changes)
+
+        row = write(self.context.db.session, change)
         if asked:
             self.context.wake()
-        assert row is not None
         return show(row), 200, {"ETag": tag_of(row)}
 
 

@@ -7,7 +7,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,13 @@ def things(host: Host) -> Work:
         blueprint.add_url_rule(f"/{view.__name__.lower()}", view_func=made, strict_slashes=False)
     host.app.register_blueprint(blueprint)
     return work
+
+
+@pytest.fixture
+def acme(database_url: str) -> Iterator[Host]:
+    """Made anew: routes are added to it."""
+    with host(database_url) as made:
+        yield made
 
 
 def post(host: Host, body: Any = None, path: str = "/subscriptions", **headers: str) -> Any:
@@ -530,7 +537,7 @@ def test_an_answers_row_fits_what_is_put_into_it(acme: Host) -> None:
     assert post(acme, big, **key).headers["Idempotency-Replayed"] == "true"
 
 
-def test_a_method_that_forgets_the_key_is_found_at_once(quick: Host) -> None:
+def test_a_method_that_forgets_the_key_is_found_at_once(fresh: Host) -> None:
     class Forgetful(View):
         tag = "Things"
 
@@ -539,11 +546,11 @@ def test_a_method_that_forgets_the_key_is_found_at_once(quick: Host) -> None:
             """Forget the key"""
             return None, 201, {}
 
-    blueprint = Blueprint("forgetful", __name__, url_prefix=quick.prefix)
-    blueprint.add_url_rule("/forgetful", view_func=Forgetful.of(quick.context))
-    quick.app.register_blueprint(blueprint)
+    blueprint = Blueprint("forgetful", __name__, url_prefix=fresh.prefix)
+    blueprint.add_url_rule("/forgetful", view_func=Forgetful.of(fresh.context))
+    fresh.app.register_blueprint(blueprint)
     with pytest.raises(TypeError, match="once"):
-        quick.call("POST", "/forgetful")
+        fresh.call("POST", "/forgetful")
 
 
 def test_the_how_to_does_what_it_says(database_url: str) -> None:

@@ -376,11 +376,58 @@ def test_a_receiver_is_not_asked_again_and_again(database_url: str) -> None:
         assert waiting[0]["due_at"] > utcnow() + dt.timedelta(seconds=5)
 
 
-def test_a_confirmed_receiver_may_say_so_at_any_time(quick: Host) -> None:
+def test_a_confirmed_receiver_may_say_so_at_any_time(sqlite_url: str) -> None:
+    with asking(sqlite_url) as acme:
+        made = acme.subscribe()
+        path = f"/subscriptions/{made['id']}/confirm"
+        late = {"intent_secret": "s", "intent_until": utcnow(), "intent_tries": 99}
+        change(acme, made["id"], status="active", **late)
+        assert acme.call("POST", path, {"secret": "s"}).status_code == 200
+
+
+def test_where_the_way_to_ask_is_another_a_secret_confirms_nothing(sqlite_url: str) -> None:
+    """An app's own strategy asks for more than the secret: whoever has it could go around that."""
+    with host(sqlite_url, intent=intents.Ping()) as acme:
+        made = acme.subscribe()
+        secret = row_of(acme, made["id"])["intent_secret"]
+        answer = acme.call("POST", f"/subscriptions/{made['id']}/confirm", {"secret": secret})
+        assert (answer.status_code, answer.json["error_code"]) == (409, "not_pending")
+        assert row_of(acme, made["id"])["status"] == "pending"
+
+
+def test_a_handshake_that_waits_is_replaced_at_its_time_and_not_put_off(sqlite_url: str) -> None:
+    with asking(sqlite_url) as acme:
+        made = acme.subscribe()
+        path = f"/subscriptions/{made['id']}"
+        due = []
+        for _ in range(4):
+            acme.call("PATCH", path, {"active": True})
+            waiting = [one for one in acme.rows(acme.tables.delivery) if one["status"] == "pending"]
+            due.append(waiting[-1]["due_at"])
+        assert max(due) - min(due) < dt.timedelta(seconds=1)
+
+
+def test_a_replacement_that_says_nothing_of_it_asks_no_pending_receiver_anew(
+    sqlite_url: str,
+) -> None:
+    with asking(sqlite_url) as acme:
+        made = acme.subscribe()
+        secret = row_of(acme, made["id"])["intent_secret"]
+        path = f"/subscriptions/{made['id']}"
+        answer = acme.call("PUT", path, {"target_url": URL, "events": ["invoice.paid"]})
+        assert answer.json["status"] == "pending"
+        assert row_of(acme, made["id"])["intent_secret"] == secret
+        change(acme, made["id"], status="inactive", confirmed_at=utcnow())
+        answer = acme.call("PUT", path, {"target_url": URL, "events": ["invoice.paid"]})
+        assert answer.json["status"] == "active"
+
+
+def test_a_change_of_nothing_changes_nothing(quick: Host) -> None:
     made = quick.subscribe()
-    path = f"/subscriptions/{made['id']}/confirm"
-    change(quick, made["id"], intent_secret="s", intent_until=utcnow(), intent_tries=99)
-    assert quick.call("POST", path, {"secret": "s"}).status_code == 200
+    path = f"/subscriptions/{made['id']}"
+    before = quick.call("GET", path)
+    assert quick.call("PATCH", path, {}).json == before.json
+    assert quick.call("GET", path).headers["ETag"] == before.headers["ETag"]
 
 
 def test_one_that_was_paused_stays_so_when_its_time_is_over(acme: Host) -> None:
@@ -392,20 +439,20 @@ def test_one_that_was_paused_stays_so_when_its_time_is_over(acme: Host) -> None:
 
 
 def test_what_the_database_refuses_does_not_put_secrets_into_the_log(
-    quick: Host, caplog: pytest.LogCaptureFixture
+    fresh: Host, caplog: pytest.LogCaptureFixture
 ) -> None:
-    quick.app.config["PROPAGATE_EXCEPTIONS"] = False
-    quick.app.config["TESTING"] = False
-    table = quick.tables.subscription_event
-    quick.execute(sa.DDL(f"DROP TABLE {table.name}"))
-    trigger = f"CREATE TRIGGER no BEFORE INSERT ON {quick.tables.subscription.name} "
-    quick.execute(sa.DDL(f"{trigger} BEGIN SELECT RAISE(FAIL, 'no'); END"))
+    fresh.app.config["PROPAGATE_EXCEPTIONS"] = False
+    fresh.app.config["TESTING"] = False
+    table = fresh.tables.subscription_event
+    fresh.execute(sa.DDL(f"DROP TABLE {table.name}"))
+    trigger = f"CREATE TRIGGER no BEFORE INSERT ON {fresh.tables.subscription.name} "
+    fresh.execute(sa.DDL(f"{trigger} BEGIN SELECT RAISE(FAIL, 'no'); END"))
     secret = signing.new_secret()
     body = {
         **{"target_url": URL, "events": ["*"], "secret": secret},
         "headers": {"Authorization": "Bearer hush"},
     }
-    answer = quick.call("POST", "/subscriptions", body)
+    answer = fresh.call("POST", "/subscriptions", body)
     assert answer.status_code == 500
     assert "INSERT INTO" in caplog.text
     assert secret not in caplog.text
@@ -431,7 +478,10 @@ def test_without_its_key_the_api_says_so_and_keeps_nothing_readable(
         hosts.append(acme)
         body = {"target_url": URL, "events": ["*"]}
         path = f"/subscriptions/{made['id']}/secret"
+        headers = {"headers": {"Authorization": "Bearer hush"}}
         for answer in (
+            acme.call("PATCH", f"/subscriptions/{made['id']}", headers),
+            acme.call("PUT", f"/subscriptions/{made['id']}", body | headers),
             acme.call("POST", "/subscriptions", body),
             acme.call("GET", path),
             acme.call("POST", f"{path}/rotate"),

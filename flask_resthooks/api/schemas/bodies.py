@@ -52,9 +52,9 @@ def _events() -> fields.Field[Any]:
     )
 
 
-def _active(**options: Any) -> fields.Field[Any]:
-    says = described("False pauses; true resumes, also when the subscription was disabled.")
-    return Flag(metadata=says, **options)
+def _active(**more: Any) -> fields.Field[Any]:
+    says = described("False pauses; true resumes, also when the subscription was disabled.", **more)
+    return Flag(metadata=says)
 
 
 def _description(**options: Any) -> fields.Field[Any]:
@@ -131,7 +131,7 @@ class RESTHooksSubscriptionReplaceSchema(ma.Schema):
     target_url = _target_url(required=True)
     event = _event()
     events = _events()
-    active = _active(load_default=True)
+    active = _active(default=True)
     description = _description(load_default="")
     metadata = _metadata(load_default=dict)
     format = _format()
