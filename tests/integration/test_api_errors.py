@@ -41,8 +41,8 @@ def check(answer: Any, code: int, error_code: str) -> dict[str, Any]:
     return error
 
 
-def test_nobody_gets_a_401(acme: Host) -> None:
-    acme.owner = None
+def test_nobody_gets_a_401(quick: Host) -> None:
+    quick.owner = None
     for method, path in (
         ("GET", "/subscriptions"),
         ("POST", "/subscriptions"),
@@ -51,21 +51,21 @@ def test_nobody_gets_a_401(acme: Host) -> None:
         ("GET", "/event-types"),
         ("GET", "/event-types/contact.create"),
     ):
-        check(acme.call(method, path, {} if method == "POST" else None), 401, "not_authenticated")
+        check(quick.call(method, path, {} if method == "POST" else None), 401, "not_authenticated")
 
 
-def test_a_method_that_is_not_there_is_answered_with_those_that_are(acme: Host) -> None:
-    answer = acme.call("PUT", "/subscriptions", {})
+def test_a_method_that_is_not_there_is_answered_with_those_that_are(quick: Host) -> None:
+    answer = quick.call("PUT", "/subscriptions", {})
     check(answer, 405, "method_not_allowed")
     assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS", "POST"}
-    check(acme.call("TRACE", "/event-types"), 405, "method_not_allowed")
+    check(quick.call("TRACE", "/event-types"), 405, "method_not_allowed")
 
 
-def test_options_and_head_are_answered(acme: Host) -> None:
-    options = acme.call("OPTIONS", "/subscriptions/x")
+def test_options_and_head_are_answered(quick: Host) -> None:
+    options = quick.call("OPTIONS", "/subscriptions/x")
     assert options.status_code == 200
     assert "PATCH" in options.headers["Allow"]
-    head = acme.call("HEAD", "/subscriptions")
+    head = quick.call("HEAD", "/subscriptions")
     assert (head.status_code, head.data) == (200, b"")
 
 
@@ -102,10 +102,10 @@ BAD_BODIES: list[tuple[Any, str, int, str]] = [
 )
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
 def test_a_body_that_is_no_use_is_the_callers_error(
-    acme: Host, method: str, body: bytes, content_type: str, code: int, error_code: str
+    quick: Host, method: str, body: bytes, content_type: str, code: int, error_code: str
 ) -> None:
-    path = "/subscriptions" if method == "POST" else f"/subscriptions/{acme.subscribe()['id']}"
-    answer = acme.call(method, path, data=body, content_type=content_type)
+    path = "/subscriptions" if method == "POST" else f"/subscriptions/{quick.subscribe()['id']}"
+    answer = quick.call(method, path, data=body, content_type=content_type)
     if answer.status_code == 200:  # a PATCH with nothing in it
         assert method == "PATCH" and json.loads(body) == {}
     else:
@@ -139,12 +139,12 @@ def chunked(acme: Host, stream: Stream, **environ: Any) -> Any:
     )
 
 
-def test_a_body_that_is_too_long_is_not_read_to_its_end(acme: Host) -> None:
+def test_a_body_that_is_too_long_is_not_read_to_its_end(quick: Host) -> None:
     stream = Stream(50_000_000)
-    check(chunked(acme, stream), 413, "payload_too_large")
+    check(chunked(quick, stream), 413, "payload_too_large")
     assert stream.read_so_far < 1_100_000
     told = Stream(50_000_000)
-    check(chunked(acme, told, CONTENT_LENGTH="50000000"), 413, "payload_too_large")
+    check(chunked(quick, told, CONTENT_LENGTH="50000000"), 413, "payload_too_large")
     assert told.read_so_far == 0
 
 
@@ -170,8 +170,8 @@ def test_a_chunked_body_over_a_real_connection_is_taken_or_too_long(acme: Host) 
 
 
 @pytest.mark.parametrize("size", [999_999, 1_000_000])
-def test_a_body_of_unknown_length_may_be_as_long_as_any(acme: Host, size: int) -> None:
-    check(chunked(acme, Stream(size)), 400, "bad_json")
+def test_a_body_of_unknown_length_may_be_as_long_as_any(quick: Host, size: int) -> None:
+    check(chunked(quick, Stream(size)), 400, "bad_json")
 
 
 def test_a_body_that_the_host_has_read_before_is_read_all_the_same(sqlite_url: str) -> None:
@@ -205,14 +205,14 @@ def test_a_limit_of_the_hosts_own_counts_as_well(sqlite_url: str) -> None:
         assert stream.read_so_far < 200_000
 
 
-def test_a_request_names_itself_or_is_given_a_name(acme: Host) -> None:
+def test_a_request_names_itself_or_is_given_a_name(quick: Host) -> None:
     for given in ("abc-123", "x" * 128):
-        answer = acme.call("GET", "/subscriptions/x", headers={"X-Request-Id": given})
+        answer = quick.call("GET", "/subscriptions/x", headers={"X-Request-Id": given})
         assert check(answer, 404, "not_found")["request_id"] == given
     for given in ("", "x" * 129, "a b", "<script>"):
-        answer = acme.call("GET", "/event-types", headers={"X-Request-Id": given})
+        answer = quick.call("GET", "/event-types", headers={"X-Request-Id": given})
         assert answer.headers["X-Request-Id"].startswith("req_")
-    other = acme.call("GET", "/event-types")
+    other = quick.call("GET", "/event-types")
     assert other.headers["X-Request-Id"] != answer.headers["X-Request-Id"]
 
 
