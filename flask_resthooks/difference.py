@@ -120,7 +120,7 @@ def event_row(
     :param payload: of the event type. What a thin one does not tell is not even stored.
     """
     if payload == formats.THIN:
-        data, previous = formats.to_json({"resource": resource, "url": url}), None
+        data, previous = formats.thin(resource, url), None
     return {
         "id": ids.new(ids.EVENT),
         "kind": EVENT,

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from . import own_headers, signing
+from . import event_types, own_headers, signing
 from .errors import ConfigurationError
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ T = TypeVar("T")
 NAMES = STANDARD, RESTHOOKS, BARE, CLOUDEVENTS = ("standard", "resthooks", "bare", "cloudevents")
 """Body formats that a subscription may ask for."""
 
-PAYLOADS = FULL, THIN = ("full", "thin")
+PAYLOADS = FULL, THIN = event_types.PAYLOADS
 """What `data` is: all that the schema shows, or where to look it up."""
 
 SEQUENCE_DIGITS = 20
@@ -143,7 +143,12 @@ def thin_data(event: Event) -> str:
 
     An object of `resource` and `url`; each is null if nobody said.
     """
-    return to_json({"resource": event.resource, "url": event.url})
+    return thin(event.resource, event.url)
+
+
+def thin(resource: str | None, url: str | None) -> str:
+    """`thin_data` of what is no event yet."""
+    return to_json({"resource": resource, "url": url})
 
 
 def body(event: Event, recipient: Recipient | None = None, *, source: str = "/") -> bytes:

@@ -218,18 +218,6 @@ def event_columns(tables: Tables) -> list[sa.Column[Any]]:
     ]
 
 
-def waiting(connection: sa.Connection, tables: Tables, subscription_id: str, most: int) -> int:
-    """How many deliveries of a subscription wait or are being sent; counted up to `most`."""
-    delivery = tables.delivery
-    some = (
-        sa.select(delivery.c.id)
-        .where(delivery.c.subscription_id == subscription_id, delivery.c.due_at.is_not(None))
-        .limit(most)
-        .subquery()
-    )
-    return connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0
-
-
 def _claim(row: Any, event: formats.Event, token: str, now: dt.datetime) -> Claim:
     return Claim(
         delivery_id=row.id,

@@ -18,7 +18,6 @@ import sqlalchemy as sa
 from .. import ids
 from ..database import Database, among
 from ..models import EVENT, Tables
-from .claiming import waiting
 from .fan_out import EVERYBODY, FanOut, Sight
 
 STEP = 500
@@ -109,7 +108,7 @@ class Recoveries:
         )
         if status != "active":
             return 0, {"status": "cancelled", "due_at": None, "finished_at": now}
-        if waiting(connection, self._tables, subscription_id, BACKLOG) >= BACKLOG:
+        if _waiting(connection, self._tables, subscription_id, BACKLOG) >= BACKLOG:
             pause = min(max(PAUSES[0], 2 * recovery["pause"]), PAUSES[1])
             return 0, {"pause": pause, "due_at": now + dt.timedelta(seconds=pause)}
         events = self._next_events(recovery, connection)
@@ -165,6 +164,18 @@ class Recoveries:
         )
         made = self._fan_out.make(connection, events, missed_by=subscription_id)
         return int(again.rowcount) + made
+
+
+def _waiting(connection: sa.Connection, tables: Tables, subscription_id: str, most: int) -> int:
+    """How many deliveries of a subscription wait or are being sent; counted up to `most`."""
+    delivery = tables.delivery
+    some = (
+        sa.select(delivery.c.id)
+        .where(delivery.c.subscription_id == subscription_id, delivery.c.due_at.is_not(None))
+        .limit(most)
+        .subquery()
+    )
+    return connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0
 
 
 def begin_recovery(
