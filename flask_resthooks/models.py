@@ -228,6 +228,8 @@ def _delivery() -> list[sa.schema.SchemaItem]:
         sa.Column("attempts", sa.Integer, nullable=False, default=0),
         # How many attempts there were when it was released again: the schedule began anew then.
         sa.Column("attempts_before", sa.Integer, nullable=False, default=0),
+        # How often it could not be made into a request, by no fault of its receiver.
+        sa.Column("faults", sa.Integer, nullable=False, server_default="0"),
         due_at,
         # Whether that is a turn which was booked for it, at its receiver's rate.
         sa.Column("booked", sa.Boolean, nullable=False, default=False),
@@ -278,12 +280,14 @@ def _log() -> list[sa.schema.SchemaItem]:
 
 def _host() -> list[sa.schema.SchemaItem]:
     return [
-        # Name and port of a receiver that has answered 429, 502 or 504.
+        # Name and port of a receiver that has answered 429, 502 or 504, or not at all.
         sa.Column("host", sa.String(HOST_LENGTH), primary_key=True),
         # Before that, nothing is sent to it.
         sa.Column("turn_at", UTCDateTime, nullable=False),
         # How often it has answered so without a success in between.
         sa.Column("strikes", sa.Integer, nullable=False),
+        # How often no answer came of it at all, without any answer in between.
+        sa.Column("silences", sa.Integer, nullable=False, server_default="0"),
     ]
 
 

@@ -136,6 +136,45 @@ def _networks(value: Any) -> tuple[str, ...]:
     raise ValueError(_networks.__doc__)
 
 
+def _prefixes(value: Any) -> tuple[str, ...]:
+    """a list of IPv6 prefixes of 32, 40, 48, 56, 64 or 96 bits, such as ["2001:db8:64::/96"]"""
+    if isinstance(value, (list, tuple)) and all(isinstance(prefix, str) for prefix in value):
+        try:
+            networks = [ipaddress.IPv6Network(prefix) for prefix in value]
+        except ValueError:
+            networks = []
+        # RFC 6052, section 2.2.
+        if len(networks) == len(value) and all(
+            network.prefixlen in (32, 40, 48, 56, 64, 96) for network in networks
+        ):
+            return tuple(map(str, networks))
+    raise ValueError(_prefixes.__doc__)
+
+
+def _proxy(value: Any) -> str:
+    """'' for none, or the URL of an HTTP proxy: http://[user:password@]host:port"""
+    if value == "":
+        return ""
+    try:
+        parts = urlsplit(value) if isinstance(value, str) else None
+        fits = (
+            parts is not None
+            and parts.scheme == "http"
+            and bool(parts.hostname)
+            and bool(parts.port)
+            and parts.path in ("", "/")
+            and not (parts.query or parts.fragment)
+            and value.isascii()
+            and value.isprintable()
+            and " " not in value
+        )
+    except ValueError:  # brackets or a port that are none
+        fits = False
+    if not fits:
+        raise ValueError(_proxy.__doc__)
+    return str(value)
+
+
 def _intent(value: Any) -> str:
     """'none', 'x-hook-secret', 'cloudevents', 'ping', or a name given to `hooks.intent()`"""
     if not isinstance(value, str) or not value:
@@ -161,7 +200,7 @@ def _keys(value: Any) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that can be set. Times are in seconds."""
+    """Everything that can be set. Times are in seconds, but `retention`, which is in days."""
 
     url_prefix: str = _setting("/api/v1", _url_prefix, "Where the API's routes are.")
     redis_url: str = _setting(
@@ -198,7 +237,32 @@ class Settings:
         "Networks that may be called although they are not public, such as 127.0.0.0/8 for "
         "development.",
     )
+    denied_networks: Sequence[str] = _setting(
+        (),
+        _networks,
+        "Networks that are never called, although they are public or allowed, such as the "
+        "operator's own.",
+    )
+    nat64_prefixes: Sequence[str] = _setting(
+        (),
+        _prefixes,
+        "The prefixes by which this network translates IPv6 to IPv4 (RFC 6052), beside the "
+        "well-known ones: addresses in them are judged by the IPv4 address they hold.",
+    )
+    proxy: str = _setting(
+        "",
+        _proxy,
+        "An HTTP proxy that every POST goes through, as the one way out; nothing is sent around "
+        "it.",
+        secret=True,
+    )
     concurrency: int = _setting(32, _whole(1, 1000, "POSTs"), "POSTs in flight per worker process.")
+    host_concurrency: int = _setting(
+        0,
+        _whole(0, 1000, "POSTs"),
+        "POSTs in flight to one host per worker process, at most; 0: as many as answer fast, "
+        "and half of `RESTHOOKS_CONCURRENCY` of a host that does not.",
+    )
     transport: str = _setting(
         "requests", _one_of(*sorted(transport.TRANSPORTS)), "What performs the POSTs."
     )
@@ -206,6 +270,11 @@ class Settings:
         formats.STANDARD,
         _one_of(*formats.NAMES),
         "The form of the bodies, for subscriptions that ask for none.",
+    )
+    payload_limit: int = _setting(
+        262_144,
+        _whole(1024, 104_857_600, "bytes"),
+        "How long a hook's body may be: a longer event is sent in the thin form, marked.",
     )
     origin: str = _setting(
         "",
@@ -250,6 +319,12 @@ class Settings:
         60.0,
         _number(1, 86400, "seconds"),
         "How often a worker looks for what a lost wake-up or a dead worker left behind.",
+    )
+    retention: float = _setting(
+        30.0,
+        _number(0, 36500, "days"),
+        "For how long events, deliveries and attempts are kept; what is still due is kept longer. "
+        "0: for ever.",
     )
     lease: float = _setting(
         0.0,
