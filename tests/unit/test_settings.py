@@ -50,9 +50,25 @@ GOOD: dict[str, list[tuple[Any, Any]]] = {
         (("10.1.2.3",), ("10.1.2.3/32",)),
         ([ipaddress.ip_network("10.0.0.0/8")], ("10.0.0.0/8",)),
     ],
+    "denied_networks": [([], ()), (["192.0.2.0/24", "::1"], ("192.0.2.0/24", "::1/128"))],
+    "nat64_prefixes": [
+        ([], ()),
+        (["2001:db8:64::/96"], ("2001:db8:64::/96",)),
+        ([f"2001:db8::/{size}" for size in (32, 40, 48, 56, 64)],)
+        + (tuple(f"2001:db8::/{size}" for size in (32, 40, 48, 56, 64)),),
+    ],
+    "proxy": [
+        (url, url)
+        for url in (
+            *("", "http://proxy.example.com:3128", "http://10.0.0.1:8080/", "http://[::1]:8080"),
+            "http://user:password@proxy.example.com:3128",
+        )
+    ],
     "concurrency": [(1, 1), (1000, 1000)],
+    "host_concurrency": [(0, 0), (1, 1), (1000, 1000)],
     "transport": [(name, name) for name in transport.TRANSPORTS],
     "format": [(name, name) for name in formats.NAMES],
+    "payload_limit": [(1024, 1024), (104_857_600, 104_857_600)],
     "origin": [(name, name) for name in ("", "localhost", "crm.example.com", "a" * 63 + ".b")],
     "intent": [("none", "none"), ("ping", "ping"), ("x-hook-secret", "x-hook-secret")],
     "intent_timeout": [(1, 1.0), (2592000, 2592000.0)],
@@ -62,6 +78,7 @@ GOOD: dict[str, list[tuple[Any, Any]]] = {
     "subscription_limit": [(0, 0), (1_000_000, 1_000_000)],
     "refuse_duplicates": [(True, True), (False, False)],
     "sweep_interval": [(1, 1.0), (0.5e3, 500.0), (86400, 86400.0)],
+    "retention": [(0, 0.0), (0.5, 0.5), (36500, 36500.0)],
     "lease": [(25.5, 25.5), (3600, 3600.0)],
 }
 
@@ -95,9 +112,21 @@ BAD: dict[str, list[Any]] = {
         *(["10.0.0.0/33"], ["::1/129"], [["127.0.0.0/8"]], ["127.0.0.0/8", "nonsense"]),
         [("10.0.0.0", 8)],
     ],
+    "denied_networks": ["10.0.0.0/8", None, 5, [5], [None], [""], ["localhost"], ["10.0.0.1/8"]],
+    "nat64_prefixes": [
+        *("2001:db8::/96", None, 5, [5], [None], [""], ["10.0.0.0/32"], ["2001:db8::/65"]),
+        *(["2001:db8::1/96"], ["2001:db8::/96", "2001:db8::/95"], ["2001:db8::"]),
+    ],
+    "proxy": [
+        *("proxy:3128", "https://proxy:3128", "socks5://proxy:3128", "http://proxy", "http://:1"),
+        *("http://proxy:0", "http://proxy:99999", "http://proxy:x", "http://[::1", "http://p:1/x"),
+        *("http://p:1?x", "http://p:1#x", "http://p q:1", "http://p:1\n", "http://é:1", None, 1),
+    ],
     "concurrency": [0, -1, 1001, 1.0, *NO_NUMBERS],
+    "host_concurrency": [-1, 1001, 1.0, *NO_NUMBERS],
     "transport": ["", "aiosmtp", "Requests", None, 1, ["requests"]],
     "format": ["", "Standard", "json", None, 1, ["bare"]],
+    "payload_limit": [1023, 104_857_601, 1024.0, *NO_NUMBERS],
     "origin": [
         *("https://crm.example.com", "crm.example.com/", "crm.example.com:443", "a b", "a\n"),
         *(".a", "a.", "-a", "a-", "a" * 64, "a." * 126 + "bc", "é.example", "*", None, 1),
@@ -110,8 +139,12 @@ BAD: dict[str, list[Any]] = {
     "subscription_limit": [-1, 1_000_001, 1.0, *NO_NUMBERS],
     "refuse_duplicates": [0, 1, "True", None, []],
     "sweep_interval": [0, 0.9, -1, 86401, *NO_NUMBERS],
+    "retention": [-1, 36501, *NO_NUMBERS],
     "lease": [-1, 3601, *NO_NUMBERS],
 }
+
+
+SECRET = ("encryption_keys", "proxy")
 
 
 def key(name: str) -> str:
@@ -125,7 +158,7 @@ def rule_of(name: str) -> str:
 
 def given_as(name: str, value: Any) -> str:
     """How a message shows what was given: not what may be a secret."""
-    return f"{key(name)} = {'what is given' if name == 'encryption_keys' else repr(value)}"
+    return f"{key(name)} = {'what is given' if name in SECRET else repr(value)}"
 
 
 def test_every_setting_has_good_and_bad_values_here() -> None:
