@@ -15,7 +15,8 @@ from host import Host
 from servers import Inbox
 
 from flask_resthooks import ids, models, signing
-from flask_resthooks.guard import Guard
+from flask_resthooks.errors import AddressRefused
+from flask_resthooks.guard import Guard, machine
 from flask_resthooks.jobs import Plant, Runner
 
 SPELLINGS = [
@@ -51,12 +52,24 @@ SPELLINGS = [
 ]
 
 
+# And whatever addresses this machine has, of every kind.
+SPELLINGS += sorted(
+    f"[{address}]" if address.version == 6 else str(address)
+    for address in {network[0] for network in machine.own()}
+)
+
+
 class Listener:
     """Counts connections on all addresses of this machine."""
 
     def __init__(self) -> None:
         self.connections = 0
-        self._socket = socket.create_server(("0.0.0.0", 0))
+        if socket.has_dualstack_ipv6():
+            self._socket = socket.create_server(
+                ("::", 0), family=socket.AF_INET6, dualstack_ipv6=True
+            )
+        else:
+            self._socket = socket.create_server(("0.0.0.0", 0))
         self.port: int = self._socket.getsockname()[1]
         self._thread = threading.Thread(target=self._accept)
         self._thread.start()
@@ -170,6 +183,22 @@ def test_a_rebinding_name_is_not_called(
         assert "is not public" in attempt.detail
         assert "127.0.0.1" not in attempt.detail  # what a name stands for is not for customers
         assert listener.connections == 0
+
+
+def test_the_settings_reach_the_guard(sqlite_url: str, redis_url: str) -> None:
+    """Of those that no other test of a whole app has."""
+    config = {
+        "RESTHOOKS_DENIED_NETWORKS": ["127.0.0.8/29"],
+        "RESTHOOKS_NAT64_PREFIXES": ["64:ff9b:1::/96"],
+    }
+    with Host(sqlite_url, redis_url, **config) as host:
+        state = host.app.extensions["resthooks"]
+        for guard in (state.guard, state.plant.guard):
+            assert guard.check_url("http://127.0.0.7/") and guard.check_url("http://127.0.0.16/")
+            assert guard.check_url("http://[64:ff9b:1::127.0.0.1]/")
+            for address in ("127.0.0.8", "127.0.0.15", "[64:ff9b:1::127.0.0.9]"):
+                with pytest.raises(AddressRefused, match="may not be called"):
+                    guard.check_url(f"http://{address}/")
 
 
 def test_the_listener_would_count(sqlite_url: str, redis_url: str, inbox: Inbox) -> None:

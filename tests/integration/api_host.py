@@ -11,6 +11,7 @@ from typing import Any
 import flask
 import flask_smorest
 import sqlalchemy as sa
+from emptying import empty
 from flask.testing import FlaskClient
 from flask_sqlalchemy import SQLAlchemy
 
@@ -52,6 +53,7 @@ class Host:
         owner: Callable[[], str | None] | None = None,
         before: Callable[[flask.Flask], None] = lambda app: None,
         intent: Intent | None = None,
+        guard: Guard | None = None,
         **context: Any,
     ) -> None:
         self.woken = 0
@@ -83,7 +85,8 @@ class Host:
             tables=self.tables,
             event_types=self.event_types,
             settings=self.settings,
-            guard=Guard(
+            guard=guard
+            or Guard(
                 require_https=self.settings.require_https,
                 allowed_networks=self.settings.allowed_networks,
                 resolver=resolver,
@@ -211,6 +214,38 @@ class Host:
     def rows(self, table: sa.Table) -> list[dict[str, Any]]:
         with self.app.app_context(), self.db.engine.connect() as connection:
             return [dict(row) for row in connection.execute(sa.select(table)).mappings()]
+
+
+class Hosts:
+    """Apps on one database: one for each choice of options, made when it is first asked for."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._made: dict[str, Host] = {}
+
+    def __enter__(self) -> Hosts:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for made in self._made.values():
+            made.close()
+
+    def one(self, prepare: Callable[[Host], object] | None = None, **options: Any) -> Host:
+        """An app whose database is empty.
+
+        :param prepare: called once with the new app.
+        """
+        key = repr((prepare, options))
+        if key not in self._made:
+            self._made[key] = Host(self._url, **options)
+            if prepare is not None:
+                prepare(self._made[key])
+        made = self._made[key]
+        made.owner, made.woken = "acme", 0
+        with made.app.app_context():
+            made.db.session.remove()
+            empty(made.db.engine, made.db.metadata.sorted_tables)
+        return made
 
 
 @contextmanager
