@@ -25,6 +25,8 @@ Error = Literal[
     "connect_timeout",
     # The connection was refused, reset, or closed before the answer was complete.
     "connection",
+    # The outbound proxy cannot be reached, or refuses to connect: nothing of the receiver's doing.
+    "proxy",
     # The TLS handshake failed, or the certificate is not the name's.
     "tls",
     # The whole attempt took longer than `timeout`.
@@ -137,6 +139,8 @@ def create(
     connect_timeout: float,
     timeout: float,
     response_limit: int,
+    proxy: str = "",
+    proxy_resolves: bool = False,
 ) -> Transport:
     """Make the transport of that name; its client is imported now and not before.
 
@@ -144,6 +148,9 @@ def create(
     :param connect_timeout: seconds for resolving the name and connecting.
     :param timeout: seconds for the whole attempt.
     :param response_limit: how many bytes of an answer's body are read and kept.
+    :param proxy: URL of the HTTP proxy that everything goes through; empty for none.
+    :param proxy_resolves: the proxy is given names, and it is trusted to refuse addresses that
+        are not public.
     :raises ValueError: if there is none of that name.
     """
     try:
@@ -157,5 +164,7 @@ def create(
         connect_timeout=connect_timeout,
         timeout=timeout,
         response_limit=response_limit,
+        proxy=proxy,
+        proxy_resolves=proxy_resolves,
     )
     return transport

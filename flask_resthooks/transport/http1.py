@@ -8,9 +8,14 @@ socket down does not stop a sender who is faster than we read.
 
 from __future__ import annotations
 
+import io
 import re
 import socket
+import ssl
 import time
+from typing import Any
+
+from . import KEPT_HEADERS
 
 MAX_HEADER_BYTES = 65536
 """Of an answer's head, together with interim ones before it; and of the trailers of its body."""
@@ -21,22 +26,42 @@ MAX_CHUNK_LINE = 4096
 PIECE = 65536
 """Bytes of a body that are read between two looks at the clock."""
 
-_STATUS = re.compile(rb"(HTTP/1\.[0-9])[ \t]+([1-9][0-9]{2})(?:[ \t][^\n]*)?\r?\n")
+STATUS = re.compile(rb"(HTTP/1\.[0-9])[ \t]+([1-9][0-9]{2})(?:[ \t][^\n]*)?\r?\n")
+"""An answer's first line: its version and its status."""
+
 _LENGTH = re.compile(r"[0-9]{1,19}")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
 _LINE_ENDS = (b"\r\n", b"\n")
+# Whoever sends ten thousand others fills no memory with them.
+_FIELDS = KEPT_HEADERS | {"connection", "content-length", "transfer-encoding"}
 
 
 class NotHTTP(Exception):
     """What came back is no answer of HTTP/1; the message says what is wrong with it."""
 
 
+class _Raw(io.RawIOBase):
+    """A socket to read from, which stays open; it counts the bytes that came."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.came = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._sock.recv_into(buffer)
+        self.came += count
+        return count
+
+
 class Response:
     """An answer, as far as it has come.
 
-    `begun`: a byte of it has come; `understood`: the whole head has, and `status` and `fields` (by
-    lower-case name) are its own; `complete`: the body has come to its end; `will_close`: nothing
-    else can be read from the connection.
+    `begun`: a byte of it has come; `understood`: the whole head has, and `status` and `fields`
+    (those that somebody looks at, by lower-case name) are its own; `complete`: the body has come
+    to its end; `will_close`: nothing else can be read from the connection.
 
     :param deadline: the `time.monotonic()` after which nothing more is read.
     """
@@ -49,7 +74,10 @@ class Response:
         self.status = 0
         self.fields: dict[str, str] = {}
         self.body = bytearray()
-        self._file = sock.makefile("rb")
+        self._sock = sock
+        self._raw = _Raw(sock)
+        self._file = io.BufferedReader(self._raw)
+        self._taken = 0
         self._deadline = deadline
         self._chunked = False
         # Bytes to come of the body, or of the chunk; None: up to the connection's end.
@@ -64,7 +92,7 @@ class Response:
         room = MAX_HEADER_BYTES
         while True:
             line = self._line(room, "its head")
-            parts = _STATUS.fullmatch(line)
+            parts = STATUS.fullmatch(line)
             if parts is None:
                 raise NotHTTP(f"it begins with {_shown(line)}")
             version, status = parts[1], int(parts[2])
@@ -95,6 +123,7 @@ class Response:
                 wanted = min(wanted, self._left)
             self._look_at_the_clock()
             piece = self._file.read(wanted)
+            self._taken += len(piece)
             self.body += piece
             if self._left is not None:
                 self._left -= len(piece)
@@ -105,6 +134,15 @@ class Response:
                 raise self._closed()
             if self._chunked and self._left == 0:
                 self._end_chunk()
+
+    def goes_on(self) -> bool:
+        """Whether something has come behind a complete answer.
+
+        It would be taken for the answer to the next request on this connection. What the system
+        has not handed over yet makes the connection one that `is_connected` says no of.
+        """
+        pending = self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0
+        return self._raw.came > self._taken or pending > 0
 
     def close(self) -> None:
         """Let go of the socket, which stays open."""
@@ -152,7 +190,8 @@ class Response:
             if not colon or not name:
                 sound = False
             elif name not in fields:
-                fields[name] = value
+                if name in _FIELDS:
+                    fields[name] = value
             elif name in ("content-length", "transfer-encoding") and fields[name] != value:
                 sound = False
 
@@ -169,6 +208,7 @@ class Response:
 
     def _end_chunk(self) -> None:
         line = self._file.readline(2)
+        self._taken += len(line)
         if line not in _LINE_ENDS:
             if len(line) < 2:
                 raise self._closed()
@@ -188,6 +228,7 @@ class Response:
     def _line(self, room: int, what: str) -> bytes:
         self._look_at_the_clock()
         line = self._file.readline(room + 1)
+        self._taken += len(line)
         self.begun = self.begun or bool(line)
         if len(line) > room:
             raise NotHTTP(f"{what} is too long: it goes on with {_shown(line)}")

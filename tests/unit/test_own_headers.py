@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from flask_resthooks import own_headers
 from flask_resthooks.own_headers import WHOLE, check, dump, is_reserved, load
-from flask_resthooks.transport import requests as transport
+from flask_resthooks.transport import messages
 
 TOKEN = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 VISIBLE = [chr(code) for code in range(256) if 0x21 <= code <= 0x7E or 0xA1 <= code != 0xAD]
@@ -51,7 +51,7 @@ def test_good_headers_are_sent_as_they_are_and_as_one_line_each(headers: dict[st
     for name, value in headers.items():
         line = f"{name}: {value}\r\n".encode("latin-1")
         assert line.splitlines(keepends=True) == [line]
-        assert transport._known_header(name)
+        assert messages.known_header(name)
         sent_name, _, sent_value = line.decode("latin-1").partition(":")
         assert (sent_name, sent_value.strip(" \t\r\n")) == (name, value)
 
@@ -130,7 +130,7 @@ OF_THE_CONNECTION = [
 ]
 
 
-@pytest.mark.parametrize("name", [*OURS, *OF_THE_CONNECTION, *sorted(transport._OWN_HEADERS)])
+@pytest.mark.parametrize("name", [*OURS, *OF_THE_CONNECTION, *sorted(messages.OWN_HEADERS)])
 def test_what_is_ours_or_the_connections_is_refused_however_it_is_spelt(name: str) -> None:
     spellings = {name, name.upper(), name.title(), name.replace("-", "_"), name.replace("-", ".")}
     for spelling in spellings:
