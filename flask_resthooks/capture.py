@@ -127,7 +127,8 @@ class Capture:
         :param url: where that can be fetched; found out for a tracked one.
         :returns: the event's id.
         :raises UnknownEventType: if nobody registered that event type.
-        :raises CaptureError: if the value cannot be represented, or the owner is None.
+        :raises CaptureError: if the value cannot be represented, if the owner is None, and if the
+            resource or the URL is no text that can be stored.
         """
         if isinstance(session, orm.scoped_session):
             session = session()

@@ -5,20 +5,26 @@ claim ──► **formatted and signed** ──► transport
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 
 from . import formats, own_headers, signing
 from ._version import __version__
+from .errors import KeyMissing
 from .event_types import RESERVED
 from .intents import Handshake, Intent
 from .models import HANDSHAKE
 from .outbox import Claim
 from .settings import Settings
+from .texts import without_secrets
 from .transport import Request
 from .vault import Vault
 
 USER_AGENT = f"flask-resthooks/{__version__}"
+
+Bodies = dict[Hashable, formats.Body]
+"""Bodies that were made already, by event and shape."""
 
 CACHED = 4096
 """Secrets, and headers of receivers, that are kept opened."""
@@ -50,12 +56,14 @@ class Composer:
     def request(
         self,
         claim: Claim,
-        bodies: dict[Hashable, bytes],
+        bodies: Bodies,
         *,
         timestamp: int,
         start_before: float,
     ) -> Request:
         """The request of one attempt.
+
+        What is raised of it says no secret, whoever raised it.
 
         :param bodies: those that were made already, to which this one's is added: an event goes to
             many, and most of them get the same bytes.
@@ -63,6 +71,19 @@ class Composer:
         :param start_before: see `transport.Request`.
         :raises KeyMissing: if a secret is sealed with a key that is not there.
         """
+        try:
+            return self._request(claim, bodies, timestamp, start_before)
+        except KeyMissing:
+            raise
+        except Exception as error:
+            told = without_secrets(error, self._secrets_of(claim))
+            if told is error:
+                raise
+        raise told
+
+    def _request(
+        self, claim: Claim, bodies: Bodies, timestamp: int, start_before: float
+    ) -> Request:
         theirs = self._own_headers(claim.headers)
         method, ours = "POST", self._always
         if claim.kind == HANDSHAKE and self._intent is not None:
@@ -71,24 +92,18 @@ class Composer:
             if not opening.body:
                 headers = {**theirs, "user-agent": USER_AGENT, **ours}
                 return Request(claim.target_url, headers, b"", start_before, method)
-        recipient = formats.Recipient(
-            claim.subscription_id, claim.target_url, claim.format, self._payload(claim)
-        )
-        key = (claim.event.id, formats.shape_of(recipient))
-        body = bodies.get(key)
-        if body is None:
-            body = formats.body(claim.event, recipient, source=self._settings.source)
-            bodies[key] = body
+        body = self._body(claim, bodies)
         headers = formats.headers(
             claim.event,
-            body,
+            body.content,
             signers=[self._signer(secret) for secret in claim.secrets],
             timestamp=timestamp,
             user_agent=USER_AGENT,
             format=claim.format,
+            payload=body.payload,
             extra=theirs,
         )
-        return Request(claim.target_url, {**headers, **ours}, body, start_before, method)
+        return Request(claim.target_url, {**headers, **ours}, body.content, start_before, method)
 
     def handshake(self, claim: Claim) -> Handshake:
         """What the handshake of a claim is about."""
@@ -99,14 +114,42 @@ class Composer:
             self._settings.origin,
         )
 
+    def _body(self, claim: Claim, bodies: Bodies) -> formats.Body:
+        recipient = formats.Recipient(
+            claim.subscription_id, claim.target_url, claim.format, self._payload(claim)
+        )
+        key = (claim.event.id, formats.shape_of(recipient))
+        body = bodies.get(key)
+        if body is None:
+            # What we have to say ourselves is short enough always, and cannot be looked up.
+            limit = formats.MAX_DATA if _is_ours(claim) else self._settings.payload_limit
+            body = bodies[key] = formats.fitting_body(
+                claim.event, recipient, limit=limit, source=self._settings.source
+            )
+        return body
+
     def _payload(self, claim: Claim) -> str:
-        if claim.event.type.startswith(f"{RESERVED}."):
-            return formats.FULL  # it is about no resource that could be looked up
+        if _is_ours(claim):
+            return formats.FULL
         # What was captured before a type became thin was captured in full.
         return formats.THIN if claim.event.type in self._thin_types else claim.payload
+
+    def _secrets_of(self, claim: Claim) -> Iterator[str]:
+        for stored in (*claim.secrets, claim.headers, claim.intent_secret):
+            if stored:
+                yield stored
+                with contextlib.suppress(Exception):  # which may be what is wrong
+                    text = self._vault.open(stored)
+                    yield text
+                    if stored is claim.headers:
+                        yield from own_headers.load(text).values()
 
     def _make_signer(self, stored: str) -> signing.Signer:
         return signing.signer(self._vault.open(stored))
 
     def _open_headers(self, stored: str | None) -> dict[str, str]:
         return {} if stored is None else own_headers.load(self._vault.open(stored))
+
+
+def _is_ours(claim: Claim) -> bool:
+    return claim.event.type.startswith(f"{RESERVED}.")

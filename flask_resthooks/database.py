@@ -10,10 +10,13 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import logging
+import time
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from .errors import ConfigurationError
 from .models import utcnow
@@ -25,6 +28,9 @@ DIALECTS = ("sqlite", "postgresql")
 BUSY_TIMEOUT = 8.0
 """Seconds that a transaction of ours waits for another one of SQLite's to end; less than what a
 lease leaves for settling (`settings.LEASE_MARGIN`)."""
+
+SET_BY = 5.0
+"""Seconds by which a clock that was set differs at least from one that goes on by itself."""
 
 
 def check_dialect(name: str) -> None:
@@ -51,22 +57,45 @@ class Database:
             engine if self.sqlite else engine.execution_options(isolation_level="READ COMMITTED")
         )
         self._clock = clock
-        self._ahead = dt.timedelta(0)
+        # The time at a moment of `time.monotonic`.
+        self._known: tuple[dt.datetime, float] | None = None
 
     def now(self) -> dt.datetime:
         """The time, aware."""
-        return self._clock() if self._clock is not None else utcnow() + self._ahead
+        if self._clock is not None:
+            return self._clock()
+        if self._known is None:
+            return utcnow()
+        known, at = self._known
+        return known + dt.timedelta(seconds=time.monotonic() - at)
 
     def synchronise(self) -> None:
-        """Tell the time by the database: workers on several machines must agree about leases."""
-        if self.sqlite or self._clock is not None:
+        """Tell the time by the database: workers on several machines must agree about leases.
+
+        From then on, until the next time, it goes on by itself: when this machine's clock is
+        stepped meanwhile, no lease ends too soon, and nothing falls due an hour late.
+        """
+        if self._clock is not None:
+            return
+        if self.sqlite:
+            self._known = utcnow(), time.monotonic()
             return
         with self.connect() as connection:
-            before = utcnow()
+            before = time.monotonic()
             theirs: dt.datetime | None = connection.scalar(sa.func.clock_timestamp())
-            half = (utcnow() - before) / 2
+            half = (time.monotonic() - before) / 2
         if theirs is not None:
-            self._ahead = theirs - half - before
+            self._known = theirs, before + half
+
+    def was_set(self) -> bool:
+        """Whether the clock that we tell the time by was set since `synchronise`. Once: from then
+        on, the time is the new one."""
+        if not self.sqlite or self._known is None:
+            return False
+        if abs((utcnow() - self.now()).total_seconds()) <= SET_BY:
+            return False
+        self.synchronise()
+        return True
 
     def prepare(self) -> None:
         """Make SQLite let readers and a writer work at the same time (write-ahead log)."""
@@ -87,10 +116,32 @@ class Database:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
         """For writing; committed at the end, rolled back by an exception."""
-        with self.connect() as connection, connection.begin():
-            if self.sqlite:
-                _become_the_writer(connection)
-            yield connection
+        try:
+            with self.connect() as connection, connection.begin():
+                if self.sqlite:
+                    _become_the_writer(connection)
+                yield connection
+        except sa.exc.StatementError as error:
+            # It will be logged, and a receiver's answer may repeat the headers it was sent.
+            error.hide_parameters = True
+            raise
+
+
+class bytes_of(FunctionElement[int]):
+    """How many bytes a column of texts in ASCII holds, without reading them, where possible."""
+
+    type = sa.Integer()
+    inherit_cache = True
+
+
+@compiles(bytes_of)
+def _octet_length(element: bytes_of, compiler: Any, **options: Any) -> str:
+    return f"octet_length({compiler.process(element.clauses, **options)})"
+
+
+@compiles(bytes_of, "sqlite")  # which knows the other one since 3.43 only
+def _length(element: bytes_of, compiler: Any, **options: Any) -> str:
+    return f"length({compiler.process(element.clauses, **options)})"
 
 
 def among(column: sa.Column[Any], values: Collection[Any]) -> sa.ColumnElement[bool]:

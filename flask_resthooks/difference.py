@@ -14,8 +14,8 @@ import sqlalchemy as sa
 
 from . import formats, ids
 from .errors import CaptureError
-from .models import EVENT, utcnow
-from .representation import RecordType, Representation, represent
+from .models import EVENT, OWNER_LENGTH, utcnow
+from .representation import RESOURCE_LENGTH, RecordType, Representation, represent
 
 
 class Existed:
@@ -82,6 +82,8 @@ def difference(record_type: RecordType, before: Before, after: After) -> list[Ro
     watch = after.resource.watch is not None
     if before.watched == after.watched if watch else before.data == after.data:
         return []
+    if before.too_long or after.too_long:  # what it was before is not there to be told
+        return _told(("update", after))
     old, new = json.loads(before.data), json.loads(after.data)
     if old == new and not watch:
         return []
@@ -98,7 +100,7 @@ def _told(*told: tuple[str, Representation | None], previous: str | None = None)
             one.data,
             previous,
             url=one.url,
-            payload=one.resource.payload,
+            payload=formats.THIN if one.too_long else one.resource.payload,
         )
         for verb, one in told
         if one is not None and one.owner is not None and verb in one.resource.verbs
@@ -117,9 +119,19 @@ def event_row(
 ) -> Row:
     """A row of the event table; its sequence is made by the database.
 
-    :param payload: of the event type. What a thin one does not tell is not even stored.
+    :param payload: of the event type. What a thin one does not tell is not even stored; and of more
+        than `formats.MAX_DATA`, nobody could be told, and few databases would take it.
+    :raises CaptureError: if a database would not take it: in the app's own words, and not in those
+        of a driver in the middle of its commit.
     """
-    if payload == formats.THIN:
+    for what, text, longest in (
+        ("owner", owner, OWNER_LENGTH),
+        ("resource", resource, RESOURCE_LENGTH),
+        ("URL", url, None),
+    ):
+        if text is not None:
+            _check_text(f"no {event_type} can be made: its {what}", text, longest)
+    if payload == formats.THIN or len(data) + len(previous or "") > formats.MAX_DATA:
         data, previous = formats.thin(resource, url), None
     return {
         "id": ids.new(ids.EVENT),
@@ -132,6 +144,19 @@ def event_row(
         "data": data,
         "previous": previous,
     }
+
+
+def _check_text(what: str, text: Any, longest: int | None) -> None:
+    if not isinstance(text, str):
+        raise CaptureError(f"{what} is no text but a {type(text).__name__}")
+    if longest is not None and len(text) > longest:
+        raise CaptureError(f"{what} has {len(text)} characters; {longest} are allowed")
+    if "\0" in text or not (text.isascii() or _is_unicode(text)):
+        raise CaptureError(f"{what} holds a NUL or half of a surrogate pair: {text[:100]!r}")
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def json_of(event_type: str, schema: Any, value: Any) -> str:

@@ -7,6 +7,9 @@ put together from those texts, so a fan-out to thousands parses and dumps nothin
     resthooks    `hook`, which tells of the subscription and the event, beside `data`
     bare         `data` alone, as the app's own API would answer it; the rest is in the headers
     cloudevents  CloudEvents 1.0 in JSON, structured
+
+A body whose `data` are thin says so: `"payload":"thin"` beside `data` (in `resthooks`, in `hook`;
+in `cloudevents`, as an extension), and the header `x-hook-payload`, which is all that `bare` has.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -34,6 +37,10 @@ NAMES = STANDARD, RESTHOOKS, BARE, CLOUDEVENTS = ("standard", "resthooks", "bare
 
 PAYLOADS = FULL, THIN = event_types.PAYLOADS
 """What `data` is: all that the schema shows, or where to look it up."""
+
+MAX_DATA = 16_777_216
+"""Bytes of `data` and `previous` together that are kept; of an event of more, the thin form is.
+No limit of bodies is above it: so what is kept in full can be sent in full."""
 
 SEQUENCE_DIGITS = 20
 """Of a CloudEvents `sequence`, which is compared as text: more than any 64-bit number has."""
@@ -92,6 +99,17 @@ class Recipient:
     subscription_id: str
     target_url: str
     format: str = STANDARD
+    payload: str = FULL
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What is sent.
+
+    :param payload: one of `PAYLOADS`: that of these bytes, whatever was asked for.
+    """
+
+    content: bytes = field(repr=False)
     payload: str = FULL
 
 
@@ -160,11 +178,45 @@ def body(event: Event, recipient: Recipient | None = None, *, source: str = "/")
     :raises ValueError: for a format or a payload that there is not.
     """
     recipient = recipient or _ANYBODY
-    if recipient.payload == THIN:
-        event = dataclasses.replace(event, data=thin_data(event), previous=None)
-    elif recipient.payload != FULL:
+    if recipient.payload not in PAYLOADS:
         raise ValueError(f"there is no payload {recipient.payload!r}; known: {', '.join(PAYLOADS)}")
+    if _payload_of(event, recipient) == THIN:
+        event = dataclasses.replace(event, data=thin_data(event), previous=None)
+        recipient = dataclasses.replace(recipient, payload=THIN)
     return _known(_BODIES, recipient.format)(event, recipient, source).encode()
+
+
+def fitting_body(event: Event, recipient: Recipient, *, limit: int, source: str = "/") -> Body:
+    """The body of a hook, thin if it would be longer than `limit` otherwise.
+
+    A thin one that is too long leaves out the URL. What is left is as long as the columns of a row
+    are, some kilobytes, and is sent whatever the limit: a hook that says little is better than
+    none.
+
+    :param limit: bytes.
+    :raises ConfigurationError: and ValueError, as `body` does.
+    """
+    # So as not to make what is too long, for each of many, only to see how long it is.
+    if len(event.data) <= limit:
+        content = body(event, recipient, source=source)
+        if len(content) <= limit:
+            return Body(content, _payload_of(event, recipient))
+    recipient = dataclasses.replace(recipient, payload=THIN)
+    content = body(event, recipient, source=source)
+    if len(content) > limit:
+        content = body(dataclasses.replace(event, url=None), recipient, source=source)
+    return Body(content, THIN)
+
+
+def _payload_of(event: Event, recipient: Recipient) -> str:
+    """What a body of that event for that recipient is, if nothing is too long."""
+    # What has been kept in the thin form: see `MAX_DATA`, and thin event types.
+    kept_thin = (
+        event.previous is None
+        and event.data.startswith(_THIN_BEGINS)
+        and event.data == thin_data(event)
+    )
+    return THIN if kept_thin else recipient.payload
 
 
 def shape_of(recipient: Recipient) -> Hashable:
@@ -191,7 +243,7 @@ def _standard(event: Event, recipient: Recipient, source: str) -> str:
     # Standard Webhooks 1.0.0, "Payload structure".
     return (
         f'{{"id":{json.dumps(event.id)},"type":{json.dumps(event.type)},'
-        f'"timestamp":"{rfc3339(event.timestamp)}","sequence":{event.sequence},'
+        f'"timestamp":"{rfc3339(event.timestamp)}","sequence":{event.sequence}{_mark(recipient)},'
         f'"data":{event.data}{_previous(event)}}}'
     )
 
@@ -202,8 +254,13 @@ def _resthooks(event: Event, recipient: Recipient, source: str) -> str:
         f'{{"hook":{{"id":{json.dumps(recipient.subscription_id)},'
         f'"event":{json.dumps(event.type)},"target":{json.dumps(recipient.target_url)},'
         f'"event_id":{json.dumps(event.id)},"timestamp":"{rfc3339(event.timestamp)}",'
-        f'"sequence":{event.sequence}}},"data":{event.data}{_previous(event)}}}'
+        f'"sequence":{event.sequence}{_mark(recipient)}}},'
+        f'"data":{event.data}{_previous(event)}}}'
     )
+
+
+def _mark(recipient: Recipient) -> str:
+    return ',"payload":"thin"' if recipient.payload == THIN else ""
 
 
 def _previous(event: Event) -> str:
@@ -226,6 +283,8 @@ def _cloudevents(event: Event, recipient: Recipient, source: str) -> str:
         "datacontenttype": "application/json",
         "sequence": f"{event.sequence:0{SEQUENCE_DIGITS}d}",
     }
+    if recipient.payload == THIN:
+        attributes["payload"] = THIN
     if event.resource:
         attributes["subject"] = _NO_CLOUDEVENTS_TEXT.sub("\ufffd", event.resource)
     if event.previous is not None:
@@ -237,6 +296,7 @@ def _cloudevents(event: Event, recipient: Recipient, source: str) -> str:
 _source = functools.lru_cache(maxsize=16)(check_source)
 
 _ANYBODY = Recipient("", "")
+_THIN_BEGINS = '{"resource":'
 _BODIES: Mapping[str, Callable[[Event, Recipient, str], str]] = {
     STANDARD: _standard,
     RESTHOOKS: _resthooks,
@@ -274,6 +334,7 @@ def headers(
     timestamp: int,
     user_agent: str,
     format: str = STANDARD,
+    payload: str = FULL,
     extra: Mapping[str, str] = _NO_HEADERS,
 ) -> dict[str, str]:
     """The headers of one attempt, by lower-case name.
@@ -281,6 +342,7 @@ def headers(
     Whatever the format, they tell `webhook-id`, `x-hook-event` and `x-hook-sequence`: the body of
     some has no place for them.
 
+    :param payload: of the body; one of `PAYLOADS`.
     :param signers: of the subscription's secrets, from `signing.signer`, the newest first.
     :param timestamp: seconds since the epoch, of this attempt (not of the event).
     :param extra: the subscription's own headers. None of ours is overridden, whether we send it
@@ -303,6 +365,8 @@ def headers(
     hook_signature = next((given for given in hook_signatures if given is not None), None)
     if hook_signature is not None:
         made["x-hook-signature"] = hook_signature
+    if payload == THIN:
+        made["x-hook-payload"] = THIN
     if event.kind in _TESTS:
         made["x-hook-test"] = event.kind
     for name, value in extra.items():

@@ -16,6 +16,7 @@ from .intents import Handshake, Intent, Verdict
 from .models import HANDSHAKE, PING
 from .outbox import Claim, Outcome
 from .settings import Settings
+from .texts import printable, without_secrets
 from .transport import MAX_DETAIL, Answer
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,24 @@ class Judge:
         )
         return self._of_handshake(outcome, answer) if claim.kind == HANDSHAKE else outcome
 
+    def fault(self, claim: Claim, detail: str, now: dt.datetime) -> Outcome:
+        """What becomes of a claim of which no request could be made.
+
+        :param detail: what is wrong, fit for its owner.
+        """
+        decision = retry.decide_fault(claim.faults + 1, detail)
+        return Outcome(
+            claim,
+            decision.status,
+            started_at=now,
+            duration=0.0,
+            error="internal",
+            detail=detail,
+            reason=decision.reason,
+            next_at=None if decision.delay is None else now + dt.timedelta(seconds=decision.delay),
+            fault=True,
+        )
+
     def _of_handshake(self, outcome: Outcome, answer: Answer) -> Outcome:
         # A receiver that echoes what it was sent must not have us show the secret to the owner,
         # who would confirm somebody else's URL with it.
@@ -86,22 +105,26 @@ class Judge:
         if outcome.status != "delivered":
             return outcome
         assert self._intent is not None and answer.status is not None
+        secret = None
         try:
-            verdict = self._intent.judge(
-                self._handshake(outcome.claim), answer.status, answer.headers
-            )
+            handshake = self._handshake(outcome.claim)
+            secret = handshake.secret
+            verdict = self._intent.judge(handshake, answer.status, answer.headers)
             if not isinstance(verdict, Verdict) or not isinstance(verdict.reason, str):
                 raise TypeError(f"judge returned {type(verdict).__name__}, and no Verdict")
-        except Exception:  # an app's own strategy: the others are to be settled
-            log.exception(
-                "the answer to the handshake %s is not understood", outcome.claim.delivery_id
+        except Exception as error:  # an app's own strategy: the others are to be settled
+            log.error(
+                "the answer to the handshake %s is not understood",
+                outcome.claim.delivery_id,
+                exc_info=without_secrets(error, [secret]),
             )
             return dataclasses.replace(
                 outcome, status="failed", error="internal", reason="its intent cannot be judged"
             )
         if verdict.confirmed:
             return dataclasses.replace(outcome, confirmed=True, rate=verdict.rate)
-        reason = _storable(verdict.reason)[:MAX_DETAIL] or None
+        # An app's own strategy may hand on what a receiver wrote; and this is logged.
+        reason = printable(_storable(verdict.reason)[:MAX_DETAIL]) or None
         if verdict.waits:
             return dataclasses.replace(outcome, detail=reason or "")
         return dataclasses.replace(outcome, status="failed", reason=reason, detail=reason or "")

@@ -67,7 +67,7 @@ class Representation:
 
     :param key: `contact:17`; see `RecordType.name_of`.
     :param owner: None if nobody is to be told.
-    :param data: JSON text.
+    :param data: JSON text; if it is too long to be told, its hash, which tells whether it changed.
     :param watched: the values of `Resource.watch`.
     :param url: where it can be fetched; None if nobody said.
     """
@@ -78,6 +78,7 @@ class Representation:
     data: str
     watched: tuple[Any, ...]
     url: str | None = None
+    too_long: bool = False
 
 
 def represent(record_type: RecordType, resource: Resource, instance: Any) -> Representation:
@@ -88,13 +89,17 @@ def represent(record_type: RecordType, resource: Resource, instance: Any) -> Rep
     identity = sa.inspect(instance).identity
     owner = owner_of(resource, instance)
     try:
+        data = formats.to_json(resource.schema.dump(instance, many=False))
+        too_long = len(data) > formats.MAX_DATA
         return Representation(
             resource,
             record_type.name_of(resource, identity),
             owner,
-            formats.to_json(resource.schema.dump(instance, many=False)),
+            # Kept until the commit, for each record that a transaction touches.
+            hashlib.sha256(data.encode()).hexdigest() if too_long else data,
             tuple(_comparable(getattr(instance, name)) for name in resource.watch or ()),
             url_of(resource, instance),
+            too_long,
         )
     except Exception as error:
         raise _capture_error(resource, instance, error) from error

@@ -4,20 +4,30 @@
 * `database_url`: an empty database, once SQLite and once PostgreSQL; `sqlite_url` and
   `postgresql_url` for one of them alone; `postgres_server` for the server.
 * `inbox`: an HTTP receiver (`servers.Inbox`); `receiver` is another name for it.
+
+And for every test, `log_guard`: one that logs a secret fails.
 """
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+from log_guard import pytest_configure  # noqa: F401  (no test may log a secret)
 from servers import Inbox, PostgresServer, RedisServer
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("house", deadline=None)
 hypothesis.settings.load_profile("house")
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: no collection of garbage need look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -45,10 +55,10 @@ def postgres_server() -> Iterator[PostgresServer]:
 @pytest.fixture
 def postgresql_url(postgres_server: PostgresServer) -> Iterator[str]:
     postgres_server.start()
-    url = postgres_server.create_database()
+    url = postgres_server.lend_database()
     yield url
     postgres_server.start()
-    postgres_server.drop_database(url)
+    postgres_server.take_back(url)
 
 
 @pytest.fixture

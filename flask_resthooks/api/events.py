@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from .. import formats, ids
+from ..database import among, bytes_of
 from ..models import EVENT
 from ..outbox import log
 from ..outbox.claiming import event_columns
@@ -21,7 +22,13 @@ from .fields import IdCursor
 from .rows import write
 from .views import View, id_parameter, operation
 
+LATE = 3600.0
+"""Seconds from the making of an event's id to its place in the log, at most."""
+
 _ID_PARAMETER = id_parameter("event", ids.EVENT)
+
+PAGE_BYTES = formats.MAX_DATA
+"""Bytes of `data` and `previous` after which a page ends early."""
 
 
 class _View(View):
@@ -68,27 +75,48 @@ class Events(_View):
         forward = "after" in query
         for name, ascending in (("after", True), ("cursor", forward)):
             if name in query:
-                position = self._position(name, query[name])
-                beyond = table.c.position > position
-                rows = rows.where(beyond if ascending else table.c.position < position)
+                rows = rows.where(self._beyond(name, query[name], ascending))
         order = table.c.position.asc() if forward else table.c.position.desc()
-        rows = rows.order_by(order).limit(query["limit"] + 1)
-        found = session.execute(rows).mappings().all()
-        here = found[: query["limit"]]
-        more = len(found) > len(here)
+        size = bytes_of(table.c.data) + bytes_of(sa.func.coalesce(table.c.previous, ""))
+        listed = session.execute(
+            rows.with_only_columns(table.c.id, table.c.position, size.label("size"))
+            .order_by(order)
+            .limit(query["limit"] + 1)
+        ).all()
+        here = _fitting(listed[: query["limit"]])
+        positions = among(table.c.position, [entry.position for entry in here])
+        found = session.execute(self.mine().where(positions).order_by(order)).mappings()
         return {
-            "data": [entry for entry in map(self.show, here) if entry is not None],
-            "next_cursor": IdCursor.of(here[-1]["id"]) if more else None,
+            "data": [entry for entry in map(self.show, found) if entry is not None],
+            "next_cursor": IdCursor.of(here[-1].id) if len(listed) > len(here) else None,
         }
 
-    def _position(self, name: str, event_id: str) -> int:
+    def _beyond(self, name: str, event_id: str, ascending: bool) -> sa.ColumnElement[bool]:
+        """What comes after an event in the log, or before it.
+
+        :raises APIError: 422, if it is none of theirs.
+        """
         table = self.context.tables.event
-        position = self.context.db.session.scalar(
-            sa.select(table.c.position).where(table.c.id == event_id, table.c.owner == self.owner)
+        one = sa.select(table.c.owner, table.c.position).where(table.c.id == event_id)
+        row = self.context.db.session.execute(one).first()
+        if row is None and ids.before(event_id, -LATE) < ids.time_part():
+            return self._beyond_gone(event_id, ascending)
+        if row is None or row.owner != self.owner or row.position is None:
+            raise invalid({name: ["That event is not in the log."]})
+        position: int = row.position
+        return table.c.position > position if ascending else table.c.position < position
+
+    def _beyond_gone(self, event_id: str, ascending: bool) -> sa.ColumnElement[bool]:
+        """The same of an event that is not kept any more, by its time: then next to nothing is left
+        of what was around it, and what is left may be told twice rather than not at all."""
+        table = self.context.tables.event
+        if ascending:
+            # Not by the index of ids: the beginning of the log is near.
+            return sa.func.substr(table.c.id, 5, 12) >= ids.before(event_id, LATE)
+        older = sa.select(sa.func.max(table.c.position)).where(
+            table.c.owner == self.owner, table.c.id < event_id
         )
-        if position is None:
-            raise invalid({name: ["That event is not in the log, or no longer."]})
-        return int(position)
+        return table.c.position <= older.scalar_subquery()
 
 
 class Event(_View):
@@ -121,6 +149,16 @@ def show_event(event: formats.Event, context: Context) -> dict[str, Any]:
     if event.previous is not None and not thin:
         shown["previous"] = json.loads(event.previous)
     return shown
+
+
+def _fitting(listed: Sequence[Any]) -> Sequence[Any]:
+    """The first of them, as many as fit in a page; one at least."""
+    size = 0
+    for number, entry in enumerate(listed):
+        size += entry.size
+        if number and size > PAGE_BYTES:
+            return listed[:number]
+    return listed
 
 
 def _filtered(rows: sa.Select[Any], table: sa.Table, query: Mapping[str, Any]) -> sa.Select[Any]:

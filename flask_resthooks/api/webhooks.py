@@ -62,6 +62,11 @@ _HEADERS: tuple[tuple[str, bool, Part], ...] = (
         _text("Later events of one resource have greater ones.", pattern="^[0-9]+$"),
     ),
     ("x-hook-format", True, _text("The form of the body.", enum=list(formats.NAMES))),
+    (
+        "x-hook-payload",
+        False,
+        _text("`thin`, if `data` tells where to look and no more.", enum=[formats.THIN]),
+    ),
     ("x-hook-signature", False, _text("Hex of the HMAC-SHA256 of the body; not with `v1a`.")),
     ("x-hook-test", False, _text("`ping`, if nothing happened and this is a test.")),
 )
@@ -73,6 +78,11 @@ _SEQUENCE = {
 }
 _MOMENT = _text("When it happened.", format="date-time")
 _EVENT_ID = _text("The event's id.", **_ID)
+_MARK = _text(
+    "There, and `thin`, if `data` tells where to look and no more: because that was asked for, or "
+    "because the hook would be too long.",
+    enum=[formats.THIN],
+)
 
 
 def _object(properties: Part, *, optional: tuple[str, ...] = ()) -> Part:
@@ -88,8 +98,10 @@ _ENVELOPES: Part = {
             "type": _text("The event type."),
             "timestamp": _MOMENT,
             "sequence": _SEQUENCE,
+            "payload": _MARK,
             "data": {},
-        }
+        },
+        optional=("payload",),
     ),
     formats.RESTHOOKS: _object(
         {
@@ -101,7 +113,9 @@ _ENVELOPES: Part = {
                     "event_id": _EVENT_ID,
                     "timestamp": _MOMENT,
                     "sequence": _SEQUENCE,
-                }
+                    "payload": _MARK,
+                },
+                optional=("payload",),
             ),
             "data": {},
         }
@@ -118,10 +132,11 @@ _ENVELOPES: Part = {
                 "Later events of one resource have greater ones.",
                 pattern=f"^[0-9]{{{formats.SEQUENCE_DIGITS}}}$",
             ),
+            "payload": _MARK,
             "subject": _text("What it happened to."),
             "data": {},
         },
-        optional=("subject",),
+        optional=("payload", "subject"),
     ),
 }
 _FORMER = {"type": "object", "description": "The former values of what changed."}

@@ -23,6 +23,9 @@ BARE = "bare"
 CLOUDEVENTS = "cloudevents"
 FORMATS = (STANDARD, RESTHOOKS, BARE, CLOUDEVENTS)
 
+FULL, THIN = "full", "thin"
+"""What `data` is: the record, or where to look for it."""
+
 TEST_ID = "tst_"
 """What the `webhook-id` of a test begins with."""
 
@@ -36,6 +39,7 @@ HEADERS = (
     "webhook-timestamp",
     "x-hook-event",
     "x-hook-format",
+    "x-hook-payload",
     "x-hook-sequence",
 )
 """What is looked at of a request, in lower case."""
@@ -54,14 +58,15 @@ class Event:
     """What a hook tells.
 
     All of it is signed by the sender, with one exception. In the format `bare` the body has no
-    place for `type` and `sequence`: they are headers, and whoever has overheard such a hook can
-    send it again within the tolerance as an event of another type.
+    place for `type`, `sequence` and `payload`: they are headers, and whoever has overheard such a
+    hook can send it again within the tolerance as an event of another type.
 
     :param id: the same at every attempt; `webhook-id`.
     :param type: `contact.create`; empty if a sender other than flask_resthooks names none.
     :param timestamp: when it happened, in UTC; in the format `bare`, when it was sent.
     :param sequence: later events of one record have greater ones; None if the sender has none.
     :param data: the record, as JSON has it; with the payload `thin`, `resource` and `url`.
+    :param payload: `full`, or `thin`: that was asked for, or the record is too long to be sent.
     :param previous: of an update, the former values of what has changed; else None.
     :param format: `standard`, `resthooks`, `bare` or `cloudevents`.
     :param test: `ping` if its owner had it sent to try the receiver out (then `data` may be a
@@ -76,6 +81,7 @@ class Event:
     previous: dict[str, Any] | None = None
     format: str = STANDARD
     test: str | None = None
+    payload: str = FULL
 
 
 def event_of(body: bytes, headers: Mapping[str, str]) -> Event:
@@ -165,6 +171,7 @@ def _standard(content: dict[str, Any], headers: Mapping[str, str]) -> dict[str, 
         "sequence": _sequence(content.get("sequence")),
         "data": content["data"],
         "previous": _previous(content.get("previous")),
+        "payload": _payload(content.get("payload")),
     }
 
 
@@ -178,6 +185,7 @@ def _resthooks(content: dict[str, Any]) -> dict[str, Any]:
         "sequence": _sequence(hook.get("sequence")),
         "data": content["data"],
         "previous": _previous(content.get("previous")),
+        "payload": _payload(hook.get("payload")),
     }
 
 
@@ -204,6 +212,7 @@ def _cloudevents(content: dict[str, Any], headers: Mapping[str, str]) -> dict[st
         "sequence": _sequence(sequence),
         "data": content.get("data"),
         "previous": _previous(previous),
+        "payload": _payload(content.get("payload")),
     }
 
 
@@ -223,6 +232,7 @@ def _bare(content: Any, headers: Mapping[str, str]) -> dict[str, Any]:
         "sequence": _sequence(None if sequence is None else int(sequence)),
         "data": content,
         "previous": None,
+        "payload": _payload(headers.get("x-hook-payload")),
     }
 
 
@@ -238,6 +248,11 @@ def _sequence(value: Any) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
         raise HookRefused("the event's sequence is no number")
     return value
+
+
+def _payload(value: Any) -> str:
+    """In the body of another sender, the word may mean anything."""
+    return THIN if value == THIN else FULL
 
 
 def _previous(value: Any) -> dict[str, Any] | None:

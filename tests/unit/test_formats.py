@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from flask_resthooks import ids, signing
+from flask_resthooks import formats, ids, signing
 from flask_resthooks.errors import ConfigurationError
 from flask_resthooks.formats import (
     BARE,
@@ -36,6 +36,7 @@ from flask_resthooks.formats import (
     body,
     check_source,
     content_type,
+    fitting_body,
     headers,
     rfc3339,
     shape_of,
@@ -379,6 +380,91 @@ def test_what_nobody_knows_how_to_make_is_not_made(recipient: Recipient) -> None
 def test_the_names_are_those_that_the_api_offers() -> None:
     assert NAMES == ("standard", "resthooks", "bare", "cloudevents")
     assert PAYLOADS == (FULL, THIN) == ("full", "thin")
+
+
+# Long ones.
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(sent=EVENTS, subscription_id=HOSTILE, target_url=HOSTILE, more=st.integers(-2, 2))
+def test_a_body_is_thin_if_it_would_be_longer_than_the_limit_and_only_then(
+    name: str, sent: Event, subscription_id: str, target_url: str, more: int
+) -> None:
+    recipient = Recipient(subscription_id, target_url, name)
+    full = body(sent, recipient)
+    made = fitting_body(sent, recipient, limit=len(full) + more)
+    if more >= 0:
+        assert (made.content, made.payload) == (full, FULL)
+    else:
+        assert made.payload == THIN
+        thin = [
+            body(dataclasses.replace(sent, url=url), dataclasses.replace(recipient, payload=THIN))
+            for url in (sent.url, None)
+        ]
+        assert made.content == (thin[0] if len(thin[0]) <= len(full) + more else thin[1])
+
+
+MARKS: dict[str, Any] = {
+    STANDARD: lambda content: content.get("payload"),
+    RESTHOOKS: lambda content: content["hook"].get("payload"),
+    CLOUDEVENTS: lambda content: content.get("payload"),
+    BARE: lambda content: None,
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_thin_body_is_marked_as_far_as_its_format_has_room_and_a_full_one_never(
+    name: str,
+) -> None:
+    sent = event({"note": "x" * 2000}, resource="contact:17", url="https://app.example.com/17")
+    told = {"resource": "contact:17", "url": "https://app.example.com/17"}
+    for limit, payload in ((262_144, FULL), (1024, THIN)):
+        made = fitting_body(sent, Recipient("s", "u", name), limit=limit)
+        content = strictly(made.content)
+        assert made.payload == payload
+        data = content if name == BARE else content["data"]
+        assert data == (told if payload == THIN else {"note": "x" * 2000})
+        assert MARKS[name](content) == (None if payload == FULL or name == BARE else THIN)
+        head = made_headers(sent, made.content, [signing.new_secret()], payload=made.payload)
+        assert head.get("x-hook-payload") == (THIN if payload == THIN else None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_event_that_is_kept_thin_is_marked_whoever_it_goes_to(name: str) -> None:
+    sent = event(resource="contact:17", url="/contacts/17")
+    sent = dataclasses.replace(sent, data=thin_data(sent))
+    full, thin = (Recipient("s", "u", name, payload) for payload in PAYLOADS)
+    made = fitting_body(sent, full, limit=1024)
+    assert (made.content, made.payload) == (body(sent, thin), THIN)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_thin_body_is_bounded_whatever_its_url_and_never_refused(name: str) -> None:
+    sent = event(
+        "x" * 5000, url="https://app.example.com/" + "x" * 100_000, resource="\U0001f600" * 255
+    )
+    made = fitting_body(sent, Recipient("s" * 36, "u" * 2048, name), limit=1024)
+    content = strictly(made.content)
+    assert (content if name == BARE else content["data"]) == {
+        "resource": "\U0001f600" * 255,
+        "url": None,
+    }
+    assert len(made.content) < 10_000
+
+
+def test_of_what_is_too_long_no_full_body_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = dataclasses.replace(event(), data="[" + "1," * 1_000_000 + "1]")
+    longest = 0
+
+    def watched(event: Event, recipient: Recipient, source: str) -> str:
+        nonlocal longest
+        longest = max(longest, len(event.data))
+        return event.data
+
+    with monkeypatch.context() as patch:
+        patch.setitem(formats._BODIES, BARE, watched)  # type: ignore[index]
+        fitting_body(sent, Recipient("s", "u", BARE), limit=262_144)
+    assert 0 < longest < 1000
 
 
 # CloudEvents.

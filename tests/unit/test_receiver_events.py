@@ -64,7 +64,13 @@ def sent(
     )
     body = formats.body(event, recipient, source="https://crm.example.com")
     headers = formats.headers(
-        event, body, signers=[SIGNER], timestamp=NOW, user_agent="x", format=format
+        event,
+        body,
+        signers=[SIGNER],
+        timestamp=NOW,
+        user_agent="x",
+        format=format,
+        payload=recipient.payload,
     )
     return body, {name: value for name, value in headers.items() if name in HEADERS}
 
@@ -114,6 +120,8 @@ def test_the_sequence_is_a_number_in_every_format(format: str, sequence: int) ->
 def test_a_thin_hook_tells_the_resource(format: str) -> None:
     event = event_of(*sent(format, {"name": "Ada"}, {"name": "Bob"}, payload="thin"))
     assert (event.data, event.previous) == ({"resource": "contact:17", "url": None}, None)
+    assert event.payload == "thin"
+    assert event_of(*sent(format, {"name": "Ada"}, {"name": "Bob"})).payload == "full"
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -1,0 +1,28 @@
+"""Ground: texts of others, fit for a log or a terminal."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable
+
+
+def printable(text: str) -> str:
+    """The same on one line: whatever is not to be seen, such as a line's end or an escape that a
+    terminal obeys, becomes `?`."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def without_secrets(error: Exception, secrets: Iterable[str | None]) -> Exception:
+    """What may be logged of an error that an app's code has raised, which was given secrets.
+
+    The error itself; but if it says one of the secrets, or what it came from does, another one that
+    tells its type and its place alone.
+    """
+    said = "".join(traceback.format_exception(error))
+    if not any(secret and secret in said for secret in secrets):
+        return error
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    return RuntimeError(f"{type(error).__name__}{place}; its message holds a secret")
