@@ -42,7 +42,7 @@ class Untracked(Columns, db.Model):  # type: ignore[name-defined, misc]
 
 @hooks.owner_loader
 def owner() -> str:
-    return "1"
+    return flask.request.headers.get("X-Owner", "1")
 
 
 def create_app(config: dict[str, Any] | None = None) -> flask.Flask:

@@ -8,27 +8,28 @@ is in flight.
 from __future__ import annotations
 
 import datetime as dt
-import functools
 import logging
 import random
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Hashable
-from concurrent.futures import Future
+from collections import deque
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from .composing import Composer
+from .composing import Bodies, Composer
+from .dispatch import Dispatcher, ours
 from .errors import KeyMissing
 from .intents import Intent
 from .judging import Judge, without_texts
+from .lanes import Lanes
 from .models import EVENT, HANDSHAKE, NOTICE, PING
 from .outbox import EVERYBODY, Claim, Outbox, Outcome, Settled, Sight
 from .settings import Settings
 from .transport import Answer, Transport
 from .vault import Vault
+from .window import SHORTEST, Window
 
 log = logging.getLogger(__name__)
 
@@ -38,17 +39,11 @@ FAN_OUT = (100, 500)
 FAN_OUT_DELIVERIES = 4000
 """Deliveries that one fan-out should make: the next one takes on fewer events if it was more."""
 
-MAX_WINDOW = 1000
-"""Deliveries that are claimed and not settled, at most."""
+REVIEW_PAUSE = 0.2
+"""Seconds between two looks which receivers are slow."""
 
-AHEAD = 0.5
-"""Seconds of work that are claimed in advance, at the pace of the last settle."""
-
-SLOW_SHARE = 2
-"""A subscription that is not known to be fast gets one of so many parts of the POSTs in flight."""
-
-SETTLE_PAUSE = 0.04
-"""Seconds between two settles, so that each has many to settle."""
+PROBE_MARGIN = 5.0
+"""Seconds beyond an attempt's longest that others wait for what comes of a probe."""
 
 SEND_PAUSE = 0.5
 """Seconds for which nothing is settled while claims are sent, which may have to be asked for."""
@@ -64,9 +59,6 @@ LOOK_PAUSE = 0.1
 
 PATIENCE = 20.0
 """Seconds for which a drain tries to write down what was sent, while the lease lasts."""
-
-OURS = "an error of ours; the worker's log says more"
-"""The detail of an attempt that could not be made: the rest is not for the receiver's owner."""
 
 FRESH = 120.0
 """Seconds after its claim by which an attempt must have begun: receivers take a timestamp that is
@@ -95,6 +87,7 @@ class Drain:
     :param intent: how receivers are asked whether they want to be called.
     :param thin_types: names of the event types whose hooks are thin, whatever is asked for.
     :param chance: a random number from 0 up to 1, for the jitter.
+    :param lanes: of the drains before this one; None: nothing is known of receivers.
     """
 
     def __init__(
@@ -111,9 +104,9 @@ class Drain:
         permit: Permit | None = None,
         sight: Sight = EVERYBODY,
         thin_types: Collection[str] = (),
+        lanes: Lanes | None = None,
     ) -> None:
         self._outbox = outbox
-        self._transport = transport
         self._settings = settings
         self._stopping = stopping
         self._settled = settled
@@ -123,16 +116,16 @@ class Drain:
         self._sight = sight
         self._composer = Composer(settings, vault or Vault(), intent, thin_types)
         self._judge = Judge(settings, intent, self._composer.handshake)
-        self._flying: dict[str, tuple[Claim, Future[Answer]]] = {}
-        self._landed: deque[tuple[Claim, Future[Answer]]] = deque()
+        lanes = lanes or Lanes(settings.concurrency, settings.host_concurrency)
+        self._dispatcher = Dispatcher(transport, lanes, self._land)
+        self._window = Window(self._dispatcher, 2 * settings.concurrency)
+        # What came back: an answer, None (it was not begun), or why no request could be made.
+        self._landed: deque[tuple[Claim, Answer | str | None]] = deque()
         self._landing = threading.Event()
-        self._window = 2 * settings.concurrency
+        self._reviewed_at = 0.0
         self._look_at = 0.0
-        self._settled_at = 0.0
         self._recalled_at = time.monotonic()
         self._fan_out = FAN_OUT[0]
-        self._of_subscription: Counter[str] = Counter()
-        self._pace: dict[str, int] = {}
         self._held_back = False
 
     def run(self, time_slice: float) -> dt.datetime | None:
@@ -145,9 +138,10 @@ class Drain:
             self._again(self._outbox.expire)
             while not self._stopping() and time.monotonic() < end:
                 self._take_on()
-                if self._flying:
+                if self._window:
                     self._wait()
                     self._settle()
+                    self._review()
                     self._recall()
                 elif not self._worth_waiting():
                     break
@@ -158,8 +152,8 @@ class Drain:
     def _take_on(self) -> None:
         """Fan out and claim, as far as there is room."""
         start = time.monotonic()
-        room = self._window - len(self._flying)
-        if start < self._look_at or 2 * room < self._window:
+        room = self._window.room
+        if start < self._look_at or 2 * room < self._window.size:
             return
         fan_out = self._fan_out
         delay = self._settings.retry_schedule[0]
@@ -174,7 +168,7 @@ class Drain:
             # Those who have their share now may have stood before others.
             claims += self._claim(room - len(claims), claimed_at)
         # More may be due of those that have their share: there is room once one has come back.
-        self._held_back = any(self._share(id_) <= 0 for id_ in self._of_subscription)
+        self._held_back = bool(self._window.full())
         released = 0
         if 2 * len(claims) < room:  # what is new comes before what was missed
             released = self._again(lambda: self._outbox.recover(self._sight))
@@ -183,24 +177,19 @@ class Drain:
             self._look_at = now + max(LOOK_PAUSE, 4 * (now - start))
 
     def _claim(self, room: int, claimed_at: float) -> list[Claim]:
-        lease = self._settings.lease
-        full = [id_ for id_ in self._of_subscription if self._share(id_) <= 0]
-        claims = self._again(lambda: self._outbox.claim(room, lease, share=self._share, full=full))
+        lease, probe = self._settings.lease, self._settings.timeout + PROBE_MARGIN
+        full = self._window.full()
+        claims = self._again(
+            lambda: self._outbox.claim(
+                room, lease, probe=probe, share=self._window.share, full=full
+            )
+        )
         # What waits for its turn for long would be stale: its signature tells the time.
         self._send(claims, claimed_at + min(lease - self._settings.start_margin, FRESH))
         return claims
 
-    def _share(self, subscription_id: str) -> int:
-        """How many more deliveries of a subscription may be claimed.
-
-        One that answers fast may have all; one that does not leaves room for the others.
-        """
-        least = max(self._settings.concurrency // SLOW_SHARE, 1)
-        most = max(least, self._pace.get(subscription_id, 0))
-        return most - self._of_subscription[subscription_id]
-
     def _send(self, claims: list[Claim], start_before: float) -> None:
-        bodies: dict[Hashable, bytes] = {}
+        bodies: Bodies = {}
         timestamp = int(self._outbox.now().timestamp())
         refused: list[tuple[Claim, str]] = []
         sealed: list[Claim] = []
@@ -209,46 +198,66 @@ class Drain:
             if now > start_before:  # the app took long to say who may be told
                 self._persist(self._outbox.give_back, claims[number:])
                 break
-            if self._landed and now - self._settled_at > SEND_PAUSE:
+            if self._landed and now - self._window.settled_at > SEND_PAUSE:
                 self._settle()
             try:
                 objection = self._objection(claim)
-                if objection is not None:
-                    refused.append((claim, objection))
-                    continue
-                future = self._transport.submit(
-                    self._composer.request(
-                        claim, bodies, timestamp=timestamp, start_before=start_before
-                    )
+            except Exception as error:  # the app does not know now: it may at the next attempt
+                log.exception("whether %s may be sent is not known", claim.delivery_id)
+                self._window.add(claim)
+                self._land(claim, Answer(None, error="internal", detail=ours(error)))
+                continue
+            if objection is not None:
+                refused.append((claim, objection))
+                continue
+            try:
+                request = self._composer.request(
+                    claim, bodies, timestamp=timestamp, start_before=start_before
                 )
             except KeyMissing as error:  # nothing is wrong with it: it waits for the operator
                 if not sealed:
                     log.error("%s; what needs it waits", error)
                 sealed.append(claim)
-                continue
-            except Exception:  # this one's own; the others are to be sent
-                log.exception("the delivery %s cannot be sent", claim.delivery_id)
-                future = Future()
-                future.set_result(Answer(None, error="internal", detail=OURS))
-            self._flying[claim.delivery_id] = (claim, future)
-            self._of_subscription[claim.subscription_id] += 1
-            future.add_done_callback(functools.partial(self._land, claim))
+            except Exception as error:  # this one's own; the others are to be sent
+                log.exception("no request can be made of the delivery %s", claim.delivery_id)
+                self._window.add(claim)
+                self._land(claim, ours(error))
+            else:
+                self._window.add(claim)
+                self._dispatcher.add(claim, request)
+                self._dispatcher.pump()
         if sealed:
             self._persist(lambda some: self._outbox.give_back(some, KEY_PAUSE), sealed)
         if refused:
             self._persist(self._outbox.cancel, refused)
 
+    def _review(self) -> None:
+        """See who is slow, and take back what waits for such where others could be claimed."""
+        now = time.monotonic()
+        if now - self._reviewed_at < REVIEW_PAUSE:
+            return
+        self._reviewed_at = now
+        self._dispatcher.review()
+        self._take_back(self._dispatcher.withdraw_surplus(self._window.slow))
+
     def _recall(self) -> None:
         """Take back what is not on its way yet and whose subscription was switched off."""
         now = time.monotonic()
-        if now - self._recalled_at < RECALL_PAUSE or len(self._flying) < 2:
+        if now - self._recalled_at < RECALL_PAUSE or len(self._window) < 2:
             return
         self._recalled_at = now
-        events = [(claim, future) for claim, future in self._flying.values() if claim.kind == EVENT]
-        unwanted = self._outbox.unwanted({claim.subscription_id for claim, _ in events})
-        for claim, future in events:
-            if claim.subscription_id in unwanted:
-                future.cancel()
+        events = [claim for claim in self._window.claims if claim.kind == EVENT]
+        unwanted = self._outbox.unwanted({claim.subscription_id for claim in events})
+        if unwanted:
+            self._take_back(
+                self._dispatcher.withdraw(
+                    lambda claim: claim.kind == EVENT and claim.subscription_id in unwanted
+                )
+            )
+
+    def _take_back(self, claims: Collection[Claim]) -> None:
+        for claim in claims:
+            self._land(claim, None)
 
     def _objection(self, claim: Claim) -> str | None:
         """Why a claim is not to be sent at all."""
@@ -260,16 +269,16 @@ class Drain:
             return "the owner may not see it any more"
         return None
 
-    def _land(self, claim: Claim, future: Future[Answer]) -> None:
-        """Called in the transport's threads."""
-        self._landed.append((claim, future))
+    def _land(self, claim: Claim, answer: Answer | str | None) -> None:
+        """Called in the transport's threads, too."""
+        self._landed.append((claim, answer))
         self._landing.set()
 
     def _wait(self) -> None:
         """Until something has come back; and then until it is worth a transaction."""
         self._landing.wait(LOOK_PAUSE)
-        pause = self._settled_at + SETTLE_PAUSE - time.monotonic()
-        if pause > 0 and len(self._landed) < len(self._flying):
+        pause = self._window.settled_at + SHORTEST - time.monotonic()
+        if pause > 0 and len(self._landed) < len(self._window):
             time.sleep(pause)
 
     def _settle(self) -> None:
@@ -278,11 +287,11 @@ class Drain:
         outcomes: list[Outcome] = []
         unsent: list[Claim] = []
         for _ in range(len(self._landed)):
-            claim, future = self._landed.popleft()
-            del self._flying[claim.delivery_id]
-            self._of_subscription[claim.subscription_id] -= 1
-            answer = None if future.cancelled() else future.result()
-            if answer is None or not answer.started:
+            claim, answer = self._landed.popleft()
+            self._window.remove(claim)
+            if isinstance(answer, str):
+                outcomes.append(self._judge.fault(claim, answer, self._outbox.now()))
+            elif answer is None or not answer.started:
                 unsent.append(claim)
             else:
                 outcomes.append(self._outcome(claim, answer))
@@ -294,15 +303,7 @@ class Drain:
             self._settled(outcomes, settled)
         if unsent:
             self._persist(self._outbox.give_back, unsent)
-        self._of_subscription += Counter()  # drops those that have none in flight
-        now = time.monotonic()
-        ahead = AHEAD / max(now - self._settled_at, SETTLE_PAUSE)
-        self._window = min(
-            max(int(len(outcomes) * ahead), 2 * self._settings.concurrency), MAX_WINDOW
-        )
-        came_back = Counter(outcome.claim.subscription_id for outcome in outcomes)
-        self._pace = {id_: int(2 * count * ahead) for id_, count in came_back.items()}
-        self._settled_at = now
+        self._window.adapt(outcomes)
         if self._held_back and outcomes:
             self._look_at = 0.0
 
@@ -347,7 +348,7 @@ class Drain:
                 return act()
             except sa.exc.OperationalError as error:
                 log.info("the database asks for another try (%s)", error.orig)
-                time.sleep(SETTLE_PAUSE)
+                time.sleep(SHORTEST)
         return act()
 
     def _worth_waiting(self) -> bool:
@@ -359,14 +360,13 @@ class Drain:
         pause = (due - self._outbox.now()).total_seconds()
         if pause > LINGER:
             return False
-        time.sleep(min(max(pause, SETTLE_PAUSE), LOOK_PAUSE))
+        time.sleep(min(max(pause, SHORTEST), LOOK_PAUSE))
         self._look_at = 0.0
         return True
 
     def _wind_down(self) -> None:
         """Wait for what is in flight and settle it; give the rest back."""
-        for _claim, future in list(self._flying.values()):
-            future.cancel()
-        while self._flying:
+        self._take_back(self._dispatcher.withdraw())
+        while self._window:
             self._landing.wait(LOOK_PAUSE)
             self._settle()

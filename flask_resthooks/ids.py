@@ -41,6 +41,11 @@ def at(prefix: str, moment: dt.datetime) -> str:
     return f"{prefix}_{time_part(max(moment.timestamp(), 0))}"
 
 
+def before(id_: str, seconds: float) -> str:
+    """The time part of an id that was made so many seconds before this one."""
+    return f"{max(int(id_[4:16], 16) - int(seconds * 1000), 0):012x}"
+
+
 def is_id(prefix: str, text: str) -> bool:
     """Whether `text` has the shape of an id of that prefix."""
     return text.startswith(prefix + "_") and _SHAPE.fullmatch(text) is not None

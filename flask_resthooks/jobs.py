@@ -17,7 +17,6 @@ from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import redis
 import rq
@@ -26,13 +25,16 @@ import sqlalchemy as sa
 from . import signals, transport
 from .authorization import Authorization, Authorize
 from .drain import Drain
-from .errors import ConfigurationError
+from .errors import ConfigurationError, SchemaMismatch
 from .event_types import EventTypes
 from .guard import Guard
 from .intents import Intent
+from .lanes import Lanes
 from .models import EVENT, Tables, utcnow
 from .outbox import Outbox, Outcome, Settled
+from .schema import check_schema
 from .settings import Settings
+from .texts import printable
 from .vault import Vault
 from .wakeups import TIME_SLICE, Wakeups
 
@@ -49,6 +51,12 @@ LISTENERS = 20.0
 
 DATABASE_PAUSE = 5.0
 """Seconds until the next drain after one that the database has failed."""
+
+TIDY_SLICE = TIME_SLICE
+"""Seconds that old rows are removed at most after a drain, beside the next ones."""
+
+TIDY_SOON = 0.5
+"""The same where there is nothing beside: in a worker of RQ's own, and in one that ends."""
 
 ASK_PAUSE = 1.0
 """Seconds between two looks whether a forking worker was asked to stop."""
@@ -92,6 +100,10 @@ class Runner:
         self.idle.set()
         # What listens to signals may be slow: the drain does not wait for it between settles.
         self._teller = futures.ThreadPoolExecutor(1, thread_name_prefix="resthooks-signals")
+        # Nor do hooks wait while old rows are removed.
+        self._tidier = futures.ThreadPoolExecutor(1, thread_name_prefix="resthooks-tidy")
+        self._tidying: futures.Future[None] | None = None
+        self._tidy_until = float("inf")
         settings = plant.settings
         self._transport = transport.create(
             settings.transport,
@@ -100,7 +112,11 @@ class Runner:
             connect_timeout=settings.connect_timeout,
             timeout=settings.timeout,
             response_limit=settings.response_limit,
+            proxy=settings.proxy,
+            proxy_resolves=settings.proxy_resolves,
         )
+        # What drains have learnt of receivers.
+        self._lanes: Lanes | None = None
         self._outbox = Outbox(plant.engine(), plant.tables)
         self._outbox.prepare()
 
@@ -136,22 +152,29 @@ class Runner:
         plant = self._plant
         authorization = Authorization(plant.app, plant.event_types, plant.authorize())
         start = time.monotonic()
+        stopping = self._stop.is_set if self._stop else _now_and_then(asked_to_stop)
         try:
             self._outbox.synchronise()
+            settings = plant.settings
+            # Of a drain that fails, something may be in flight still.
+            lanes = self._lanes or Lanes(settings.concurrency, settings.host_concurrency)
+            self._lanes = None
             drain = Drain(
                 self._outbox,
                 self._transport,
                 self._plant.settings,
-                stopping=self._stop.is_set if self._stop else _now_and_then(asked_to_stop),
+                # By another time what is claimed might seem to have been given up: it is settled.
+                stopping=lambda: stopping() or self._outbox.clock_was_set(),
                 settled=settled,
                 vault=plant.vault,
                 intent=plant.intent,
                 permit=authorization.permits,
                 sight=authorization.sight,
                 thin_types=plant.event_types.thin,
+                lanes=lanes,
             )
             due = drain.run(TIME_SLICE)
-            self._outbox.tidy()
+            self._lanes = lanes
         except sa.exc.DBAPIError:
             soon = utcnow() + dt.timedelta(seconds=DATABASE_PAUSE)
             _in_redis(lambda: wakeups.at(soon))
@@ -170,6 +193,26 @@ class Runner:
             else:  # by this machine's clock, which RQ's scheduler goes by
                 moment = utcnow() + dt.timedelta(seconds=pause)
                 _in_redis(lambda: wakeups.at(moment))
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove what is of no use any more; in a worker that stays, beside its drains."""
+        if self._stop is None:
+            self._remove_old(TIDY_SOON)
+        elif self._tidying is None or self._tidying.done():
+            self._tidying = self._tidier.submit(self._remove_old, TIDY_SLICE)
+
+    def _remove_old(self, seconds: float) -> None:
+        try:
+            self._outbox.tidy(self._plant.settings.retention, seconds, self._tidied_enough)
+        except sa.exc.DBAPIError as error:
+            log.warning("old rows were not removed (%s); again later", error.orig)
+        except Exception:  # nobody asks what has become of it
+            log.exception("old rows were not removed; again later")
+
+    def _tidied_enough(self) -> bool:
+        stopped = self._stop is not None and self._stop.is_set()
+        return stopped or time.monotonic() > self._tidy_until
 
     def due_in(self) -> float | None:
         """Seconds until there will be something to do; None if nothing is waiting."""
@@ -179,6 +222,8 @@ class Runner:
     def close(self) -> None:
         """Let go of connections and threads."""
         self._teller.shutdown()
+        self._tidy_until = time.monotonic() + TIDY_SOON
+        self._tidier.shutdown()
         self._transport.close()
 
     def _tell(self, outcomes: list[Outcome], settled: Settled) -> None:
@@ -237,6 +282,15 @@ def run_for(plant: Plant, stop: threading.Event | None = None) -> Runner:
 def drain(queue: str) -> None:
     """The RQ job: one drain of the app that uses this queue."""
     plant = _plants.get(queue) or _load(queue)
+    if queue not in _runners:
+        try:
+            check_schema(plant.engine(), plant.tables, plant.app.extensions)
+        except SchemaMismatch as error:
+            # Said once per sweep, until it fits: the mark of a pending wake-up stays, so that
+            # commits ask for no more of them.
+            log.error("no hooks are sent: %s", error)
+            _in_redis(plant.wakeups.sweep_later)
+            return
     run_for(plant).run(_asker(plant))
 
 
@@ -257,9 +311,9 @@ def _load(queue: str) -> Plant:
 
 
 def _trouble(outcome: Outcome) -> str:
-    host = urlsplit(outcome.claim.target_url).netloc.rpartition("@")[2]
+    claim = outcome.claim
     why = outcome.reason or outcome.error or f"the receiver answered {outcome.status_code}"
-    return f"{outcome.claim.subscription_id} at {host}: {_WORDS[outcome.status]}: {why}"
+    return printable(f"{claim.subscription_id} at {claim.host}: {_WORDS[outcome.status]}: {why}")
 
 
 def _asker(plant: Plant) -> Callable[[], bool]:

@@ -18,12 +18,13 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
 from . import ids
-from .errors import ConfigurationError
+from .errors import AddressRefused, ConfigurationError
+from .guard import urls
+from .guard.ports import DEFAULT
 
 UTC = dt.timezone.utc
 OWNER_LENGTH = 255
@@ -44,10 +45,22 @@ def utcnow() -> dt.datetime:
 
 
 class UTCDateTime(sa.types.TypeDecorator[dt.datetime]):
-    """An aware time, in UTC, on every database."""
+    """An aware time, in UTC, on every database.
 
+    To a database it is a plain `sa.DateTime(timezone=True)`, and so it stands in revisions that
+    Alembic's autogenerate writes: they need no import of ours. Alembic writes `sa.` and the type's
+    `repr` for a type of SQLAlchemy's own, and tells that by the module of its class.
+    """
+
+    __module__ = "sqlalchemy.types"
     impl = sa.DateTime(timezone=True)
     cache_ok = True
+
+    def __repr__(self) -> str:
+        return repr(self.impl)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # pickle looks where `__module__` says
+        return _utc_date_time, ()
 
     def process_bind_param(self, value: dt.datetime | None, dialect: Any) -> dt.datetime | None:
         if value is None:
@@ -61,6 +74,10 @@ class UTCDateTime(sa.types.TypeDecorator[dt.datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _utc_date_time() -> UTCDateTime:
+    return UTCDateTime()
 
 
 def owner_id(owner: Any) -> str:
@@ -328,15 +345,22 @@ def _answer() -> list[sa.schema.SchemaItem]:
         sa.Column("headers", sa.Text, nullable=False),
         # As it was sent; sealed, for it may hold a secret.
         sa.Column("body", sa.Text, nullable=False),
-        sa.Column("created_at", UTCDateTime, nullable=False, index=True),
+        sa.Column("created_at", UTCDateTime, nullable=False),
+        # Named here: the app's metadata may have a convention for names, without one for indexes.
+        sa.Index("ix_resthooks_answer_created_at", "created_at"),
     ]
 
 
 def host_of(url: str) -> str:
-    """Name and port of a target that the guard has let through: `hooks.example.com:443`."""
-    parts = urlsplit(url)
-    port = parts.port or (80 if parts.scheme == "http" else 443)
-    return f"{(parts.hostname or '').lower()}:{port}"[:HOST_LENGTH]
+    """Name and port of a target, in the guard's one form: `hooks.example.com:443`.
+
+    By the parser that the connection goes by: one host in many spellings would have many shares.
+    """
+    try:
+        target, _ = urls.parse(url, DEFAULT)
+    except AddressRefused:  # it is refused at each attempt
+        return url[:HOST_LENGTH]
+    return f"{target.host}:{target.port}"[:HOST_LENGTH]
 
 
 def _host_of_row(context: Any) -> str:

@@ -26,6 +26,20 @@ reliability")."""
 LONGEST_PAUSE = 30.0
 """Seconds for which a throttling receiver is left alone at most."""
 
+SILENT = frozenset({"connect_timeout", "connection", "dns", "protocol", "timeout", "tls"})
+"""How attempts end that got no answer, by what their receiver's host did or did not do."""
+
+SILENCES = 5
+"""After so many of them in a row, a host is left alone."""
+
+FIRST_BREAK, LONGEST_BREAK = 5.0, 300.0
+"""Seconds until it is tried again whether a silent host gives answers: the first time, and at
+most."""
+
+FAULT_PAUSES = (5.0, 60.0)
+"""Seconds after which it is tried again to make a request of a delivery; after that it is
+parked."""
+
 LONGEST_RETRY_AFTER = 2.0**31
 """Seconds, 68 years: all that a greater `Retry-After` says (RFC 9111, section 1.2.2)."""
 
@@ -137,6 +151,37 @@ def slow_down(status: int | None, strikes: int) -> float:
     if status not in THROTTLING:
         return 0.0
     return min(2.0 ** min(max(strikes, 0), 10), LONGEST_PAUSE)
+
+
+def is_silent(silences: int | None) -> bool:
+    """Whether a host has given no answer so often that it is left alone.
+
+    :param silences: how many attempts in a row got none.
+    """
+    return (silences or 0) >= SILENCES
+
+
+def break_off(strikes: int) -> float:
+    """For how many seconds a silent host is left alone: 5, 10, 20 and so on, up to
+    `LONGEST_BREAK`.
+
+    :param strikes: how many breaks came before this one, without a success since.
+    """
+    return min(FIRST_BREAK * 2.0 ** min(max(strikes, 0), 10), LONGEST_BREAK)
+
+
+def decide_fault(faults: int, detail: str) -> Decision:
+    """Decide about a delivery of which no request can be made, by no fault of its receiver.
+
+    Another version of the app may be able to; but not for ever, and not by the receiver's
+    schedule.
+
+    :param faults: how often it has failed like this, this time included.
+    :param detail: what is wrong.
+    """
+    if faults <= len(FAULT_PAUSES):
+        return Decision("pending", delay=FAULT_PAUSES[faults - 1])
+    return Decision("failed", reason=f"parked after {faults} tries: {detail}")
 
 
 def is_over(failing_since: dt.datetime | None, now: dt.datetime, limit: float) -> bool:

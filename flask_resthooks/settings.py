@@ -256,6 +256,12 @@ class Settings:
         "it.",
         secret=True,
     )
+    proxy_resolves: bool = _setting(
+        False,
+        _boolean,
+        "Whether `RESTHOOKS_PROXY` is given names instead of addresses. Only for one that refuses "
+        "addresses that are not public by itself: the guard sees none.",
+    )
     concurrency: int = _setting(32, _whole(1, 1000, "POSTs"), "POSTs in flight per worker process.")
     host_concurrency: int = _setting(
         0,
@@ -273,7 +279,7 @@ class Settings:
     )
     payload_limit: int = _setting(
         262_144,
-        _whole(1024, 104_857_600, "bytes"),
+        _whole(1024, formats.MAX_DATA, "bytes"),
         "How long a hook's body may be: a longer event is sent in the thin form, marked.",
     )
     origin: str = _setting(

@@ -9,7 +9,7 @@ becomes of `subscriptions`. What the two databases do differently is in `databas
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import sqlalchemy as sa
 
@@ -18,12 +18,16 @@ from ..database import Database, among
 from ..models import Tables
 from .claiming import Claiming
 from .claims import Claim, Outcome, Settled
+from .fairness import Share
 from .fan_out import EVERYBODY, FanOut, Sight
+from .hosts import Hosts
+from .pruning import Removed
 from .recovery import Recoveries
+from .retention import Retention
 from .settling import Settling
 from .subscriptions import Subscriptions
 
-__all__ = ["EVERYBODY", "Claim", "Outbox", "Outcome", "Settled", "Sight"]
+__all__ = ["EVERYBODY", "Claim", "Outbox", "Outcome", "Removed", "Settled", "Sight"]
 
 LOOKS = 50
 """How often one claim looks for deliveries that may be sent, past those that may not."""
@@ -32,7 +36,7 @@ MOST_LOOKED_AT = 2000
 """Deliveries that one such look takes on, if the first ones found none."""
 
 MOST_BATCHES = 20
-"""Batches of old rows that are removed in one go."""
+"""Batches of old answers that are removed in one go."""
 
 
 class Outbox:
@@ -51,10 +55,12 @@ class Outbox:
         self._database = Database(engine, clock)
         self._tables = tables
         self._fan_out = FanOut(self._database, tables)
-        self._claiming = Claiming(self._database, tables)
-        self._settling = Settling(self._database, tables)
+        hosts = Hosts(self._database, tables)
+        self._claiming = Claiming(self._database, tables, hosts)
+        self._settling = Settling(self._database, tables, hosts)
         self._recoveries = Recoveries(self._database, tables)
         self._subscriptions = Subscriptions(self._database, tables)
+        self._retention = Retention(self._database, tables)
 
     def now(self) -> dt.datetime:
         """The time that due times and leases are told by."""
@@ -67,6 +73,10 @@ class Outbox:
     def synchronise(self) -> None:
         """To be called before each drain: see `Database.synchronise`."""
         self._database.synchronise()
+
+    def clock_was_set(self) -> bool:
+        """To be asked often while something is claimed: see `Database.was_set`."""
+        return self._database.was_set()
 
     def connect(self) -> sa.Connection:
         """For reading."""
@@ -87,20 +97,24 @@ class Outbox:
         limit: int,
         lease: float,
         *,
-        share: Callable[[str], int] | None = None,
+        probe: float = 30.0,
+        share: Share | None = None,
         full: Collection[str] = (),
     ) -> list[Claim]:
         """Take up to `limit` deliveries that are due, for `lease` seconds.
 
-        Those whose subscription may no longer be served are cancelled instead; those whose
-        receivers want to be left alone for a while fall due when that is over.
+        Owners take turns, and so do the subscriptions of each. Deliveries whose subscription may no
+        longer be served are cancelled instead; those whose receivers want to be left alone for a
+        while fall due when that is over; those whose rows cannot be read are tried again, and
+        parked.
 
-        :param share: how many of a subscription (by its id) may be taken, at most.
+        :param probe: seconds that it takes to see whether a host that was silent gives answers.
+        :param share: how many more of a subscription may be taken, by its id and host.
         :param full: ids of subscriptions of which none may be taken.
         """
         look = limit if share is None else 2 * limit
         for _ in range(LOOKS):
-            claims, others = self._claiming.run(limit, lease, share, full, look)
+            claims, others = self._claiming.run(limit, lease, probe, share, full, look)
             if claims or not others:
                 return claims
             look = min(2 * look, max(look, MOST_LOOKED_AT))
@@ -143,8 +157,31 @@ class Outbox:
         """Have subscriptions expire whose time is over; how many did."""
         return self._subscriptions.expire()
 
-    def tidy(self) -> int:
-        """Remove what is of no use any more: answers that are given no more; how many."""
+    def tidy(
+        self,
+        retention: float,
+        seconds: float,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> int:
+        """Remove what is of no use any more, if it is time for that: answers that are given no
+        more, and what came to its end long ago; how many rows.
+
+        :param retention: days that events are kept, and what belongs to them; 0: for ever.
+        :param seconds: how long it may take, about; the next call goes on.
+        :param stopping: asked often.
+        """
+        removed = self._forget_answers()
+        if retention:
+            age = dt.timedelta(days=retention)
+            removed += self._retention.look(age, seconds, stopping).total()
+        return removed
+
+    def prune(self, age: dt.timedelta) -> Iterator[Removed]:
+        """Remove all that came to its end longer than `age` ago, with pauses; what each batch has
+        removed, by what it is."""
+        return self._retention.prune(age)
+
+    def _forget_answers(self) -> int:
         removed = 0
         before = self.now() - answers.LIFETIME
         table = self._tables.answer

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import secrets
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from .. import formats
-from ..database import Database, among
+from .. import formats, retry
+from ..database import Database, among, bytes_of
 from ..models import EVENT, HANDSHAKE, NOTICE, PING, Tables
 from .claims import Claim
+from .fairness import Share, pick
+from .hosts import Hosts
+from .looking import Found, Looking
 from .subscriptions import finished
-from .turns import Bookings, book, held, needs_turn
+from .turns import Bookings, book, held, needs_turn, probes
+
+log = logging.getLogger(__name__)
 
 GONE = "the event is no longer kept"
+
+MEMORY = 64 * 1024 * 1024
+"""Bytes of events that one claim takes on."""
 
 POSTPONED_AT_ONCE = 10_000
 """Deliveries of one subscription that one look postpones, at most."""
@@ -26,15 +35,18 @@ POSTPONED_AT_ONCE = 10_000
 class Claiming:
     """Takes what is due."""
 
-    def __init__(self, database: Database, tables: Tables) -> None:
+    def __init__(self, database: Database, tables: Tables, hosts: Hosts) -> None:
         self._database = database
         self._tables = tables
+        self._hosts = hosts
+        self._looking = Looking(database, tables)
 
     def run(
         self,
         limit: int,
         lease: float,
-        share: Callable[[str], int] | None,
+        probe: float,
+        share: Share | None,
         full: Collection[str],
         look: int,
     ) -> tuple[list[Claim], int]:
@@ -43,101 +55,127 @@ class Claiming:
         :param look: how many deliveries are looked at.
         :returns: the claims, and of how many others it was said that they wait or are cancelled.
         """
-        delivery = self._tables.delivery
         now = self._database.now()
-        is_due = delivery.c.due_at <= now
-        with self._database.connect() as connection:
-            if connection.execute(sa.select(delivery.c.id).where(is_due).limit(1)).first() is None:
-                return [], 0
-        due = self._due(now).limit(look)
-        if full:
-            due = due.where(sa.not_(among(delivery.c.subscription_id, full)))
+        if not self._looking.anything(now):
+            return [], 0
         token = secrets.token_hex(16)
         with self._database.transaction() as connection:
+            found = self._looking.run(connection, now, look, full)
             unwanted: dict[str, list[str]] = defaultdict(list)
             wanted = []
-            for row in connection.execute(due).all():
+            for row in found.rows:
                 objection = _objection(row)
-                if objection is None:
-                    wanted.append(row)
-                else:
+                if objection is not None:
                     unwanted[objection].append(row.id)
+                elif row.subscription_id not in full:
+                    wanted.append(row)
             unheld, until = held(wanted, now)
             bookings = book(unheld, now, self._booked_until(connection, unheld, now))
-            mine = _fairly(bookings.free, limit, share)
-            events = self._events(connection, {row.event_id for row in mine}) if mine else {}
-            unwanted[GONE] += [row.id for row in mine if row.event_id not in events]
-            mine = [row for row in mine if row.event_id in events]
-            others = self._postpone(connection, until, now)
-            others += self._keep_turns(connection, bookings, {row.id for row in mine})
-            for reason, delivery_ids in unwanted.items():
-                if delivery_ids:
-                    others += len(delivery_ids)
-                    connection.execute(
-                        self._of(delivery_ids).values(
-                            status="cancelled", reason=reason, **finished(now)
-                        )
-                    )
-            if mine:
+            mine = pick(bookings.free, limit, share)
+            mine, waiting = self._probes(connection, mine, now + dt.timedelta(seconds=probe))
+            until |= waiting
+            mine = self._affordable(connection, mine)
+            claims = self._claims(connection, mine, found, unwanted, token)
+            taken = [claim.delivery_id for claim in claims]
+            others = self._keep_turns(connection, bookings, set(taken))
+            if taken:
                 ends_at = now + dt.timedelta(seconds=lease)
                 connection.execute(
-                    self._of([row.id for row in mine]).values(
+                    self._of(taken).values(
                         status="sending", lease=token, due_at=ends_at, booked=False
                     )
                 )
-        return [_claim(row, events[row.event_id], token, now) for row in mine], others
+            others += self._park(connection, found.damaged, now)
+            others += self._postpone(connection, until, now)
+            for reason, delivery_ids in unwanted.items():
+                others += len(delivery_ids)
+                connection.execute(
+                    self._of(delivery_ids).values(
+                        status="cancelled", reason=reason, **finished(now)
+                    )
+                )
+        return claims, others
 
-    def _due(self, now: dt.datetime) -> sa.Select[Any]:
-        delivery, subscription = self._tables.delivery, self._tables.subscription
-        host = self._tables.host
-        expired = subscription.c.expires_at <= now
-        return (
-            sa.select(
-                delivery.c.id,
-                delivery.c.kind,
-                delivery.c.event_id,
-                delivery.c.owner,
-                delivery.c.subscription_id,
-                delivery.c.attempts,
-                delivery.c.attempts_before,
-                delivery.c.due_at,
-                delivery.c.booked,
-                subscription.c.target_url,
-                subscription.c.format,
-                subscription.c.payload,
-                subscription.c.secret,
-                subscription.c.former_secrets,
-                subscription.c.headers,
-                subscription.c.status,
-                subscription.c.intent_id,
-                subscription.c.intent_secret,
-                subscription.c.confirmed_at,
-                subscription.c.rate,
-                subscription.c.turn_at,
-                subscription.c.host,
-                host.c.turn_at.label("host_turn_at"),
-                # Judged here: what a customer gave as a time need not be one for Python.
-                sa.and_(subscription.c.expires_at.is_not(None), expired).label("expired"),
-                (subscription.c.intent_until <= now).label("too_late"),
-            )
-            .select_from(
-                delivery.outerjoin(
-                    subscription, subscription.c.id == delivery.c.subscription_id
-                ).outerjoin(host, host.c.host == subscription.c.host)
-            )
-            .where(delivery.c.due_at <= now)
-            .order_by(delivery.c.due_at)
-            .with_for_update(of=delivery, skip_locked=True)
-        )
+    def _claims(
+        self,
+        connection: sa.Connection,
+        rows: Sequence[Any],
+        found: Found,
+        unwanted: Mapping[str, list[str]],
+        token: str,
+    ) -> list[Claim]:
+        """Make claims of rows; of those of which none can be made, `found` and `unwanted` are
+        told."""
+        now = self._database.now()
+        events = self._events(connection, {row.event_id for row in rows}, found)
+        claims: list[Claim] = []
+        for row in rows:
+            if row.event_id in found.damaged:
+                found.damaged[row.id] = found.damaged[row.event_id]
+            elif row.event_id not in events:
+                unwanted[GONE].append(row.id)
+            else:
+                try:
+                    claims.append(_claim(row, events[row.event_id], token, now))
+                except Exception as error:  # whatever its row holds, it is this one's own
+                    log.exception("the delivery %s cannot be claimed", row.id)
+                    found.damaged[row.id] = f"its row is damaged ({type(error).__name__})"
+        return claims
+
+    def _affordable(self, connection: sa.Connection, rows: Sequence[Any]) -> list[Any]:
+        """The first of the rows, as many as there is memory for; the others stay due."""
+        event = self._tables.event
+        size = bytes_of(event.c.data) + bytes_of(sa.func.coalesce(event.c.previous, ""))
+        ids = {row.event_id for row in rows}
+        if not ids:
+            return []
+        found = connection.execute(sa.select(event.c.id, size).where(among(event.c.id, ids)))
+        sizes: dict[str, int] = {row[0]: row[1] for row in found}
+        left = MEMORY
+        for number, row in enumerate(rows):
+            left -= sizes.pop(row.event_id, 0)
+            if left < 0 and number:
+                return list(rows[:number])
+        return list(rows)
+
+    def _probes(
+        self, connection: sa.Connection, rows: Sequence[Any], until: dt.datetime
+    ) -> tuple[list[Any], dict[str, dt.datetime]]:
+        """Those of the rows that may be sent, and until when the rest of their subscriptions wait:
+        nearly all hosts are well, and then it is all."""
+        silent = {row.host for row in rows if retry.is_silent(row.host_silences)}
+        booked = self._hosts.book_probes(connection, silent, until)
+        free, waiting = probes(rows, booked)
+        return free, dict.fromkeys(waiting, until)
+
+    def _park(self, connection: sa.Connection, damaged: Mapping[str, str], now: dt.datetime) -> int:
+        """Put off what cannot be read, and give it up after some tries; how many it was."""
+        delivery = self._tables.delivery
+        for id_, detail in damaged.items():  # rare: a row that nobody of us has written
+            faults = connection.scalar(sa.select(delivery.c.faults).where(delivery.c.id == id_))
+            if faults is None:
+                continue  # of an event, whose deliveries are in here by themselves
+            decision = retry.decide_fault(faults + 1, detail)
+            values: dict[str, Any] = {"status": decision.status, "lease": None}
+            if decision.delay is None:
+                values |= {"reason": decision.reason, **finished(now)}
+            else:
+                values["due_at"] = now + dt.timedelta(seconds=decision.delay)
+            connection.execute(self._of([id_]).values(faults=faults + 1, **values))
+        return len(damaged)
 
     def _events(
-        self, connection: sa.Connection, event_ids: Collection[str]
+        self, connection: sa.Connection, event_ids: Collection[str], found: Found
     ) -> dict[str, formats.Event]:
+        """What is told, by the event's id; of what cannot be read, `found` is told."""
+        if not event_ids:
+            return {}
         event = self._tables.event
-        found = connection.execute(
-            sa.select(*event_columns(self._tables)).where(among(event.c.id, event_ids))
-        )
-        return {row.id: formats.Event(*row) for row in found}
+        these = sa.select(*event_columns(self._tables)).where(among(event.c.id, event_ids))
+        return {
+            row.id: formats.Event(*row)
+            for row in self._looking.read_each(connection, these, event.c.id, event_ids, found)
+        }
 
     def _booked_until(
         self, connection: sa.Connection, rows: Sequence[Any], now: dt.datetime
@@ -237,26 +275,13 @@ def _claim(row: Any, event: formats.Event, token: str, now: dt.datetime) -> Clai
         intent_id=row.intent_id,
         intent_secret=row.intent_secret,
         confirmed=row.confirmed_at is not None,
+        faults=row.faults,
+        probe=retry.is_silent(row.host_silences),
     )
 
 
 def _still_signing(former: Sequence[dict[str, str]], now: dt.datetime) -> list[str]:
     return [one["secret"] for one in former if dt.datetime.fromisoformat(one["until"]) > now]
-
-
-def _fairly(rows: Sequence[Any], limit: int, share: Callable[[str], int] | None) -> Sequence[Any]:
-    """The first `limit` rows, but no more of any subscription than its share."""
-    if share is None:
-        return rows[:limit]
-    taken: Counter[str] = Counter()
-    chosen: list[Any] = []
-    for row in rows:
-        if len(chosen) == limit:
-            break
-        if taken[row.subscription_id] < share(row.subscription_id):
-            taken[row.subscription_id] += 1
-            chosen.append(row)
-    return chosen
 
 
 _SENT_WHEN: dict[str, tuple[str, ...]] = {
@@ -272,6 +297,8 @@ def _objection(row: Any) -> str | None:
     """Why a delivery that is due may not be sent, or None."""
     if row.status is None:
         return "the subscription was deleted"
+    if row.kind not in _SENT_WHEN:
+        return f"there are no deliveries of the kind {row.kind[:20]!r}"
     if row.status not in _SENT_WHEN[row.kind]:
         return f"the subscription is {row.status}"
     if row.expired and row.kind != NOTICE:

@@ -22,6 +22,8 @@ class Claim:
     :param headers: the receiver's own; None if there are none.
     :param intent_id: of the handshake that goes on, or None; so is `intent_secret`.
     :param confirmed: whether its receiver has shown its intent to get hooks at this URL.
+    :param faults: how often it could not be made into a request.
+    :param probe: it is the one that finds out whether its host gives answers again.
     """
 
     delivery_id: str
@@ -41,6 +43,8 @@ class Claim:
     intent_id: str | None = None
     intent_secret: str | None = field(default=None, repr=False)
     confirmed: bool = False
+    faults: int = 0
+    probe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ class Outcome:
     :param wait: seconds for which its receiver asked us to wait, or None.
     :param confirmed: the receiver has shown its intent to get hooks.
     :param rate: deliveries per minute that it granted with that; None: as many as there are.
+    :param fault: no request could be made of it: that says nothing about its receiver.
     """
 
     claim: Claim
@@ -72,6 +77,7 @@ class Outcome:
     wait: float | None = None
     confirmed: bool = False
     rate: float | None = None
+    fault: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,24 +11,25 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from .. import retry
 from ..database import Database, among
 from ..models import EVENT, Tables
 from .claims import Outcome
+from .hosts import Hosts
 from .subscriptions import cancel_deliveries, confirmed
 
-OURS = "internal"
-"""The error of attempts that failed by no fault of their receivers."""
+OURS = frozenset({"internal", "proxy"})
+"""The errors of attempts that failed by no fault of their receivers."""
 
 
 class Health:
     """The receivers of one database."""
 
-    def __init__(self, database: Database, tables: Tables) -> None:
+    def __init__(self, database: Database, tables: Tables, hosts: Hosts) -> None:
         self._database = database
         self._tables = tables
+        self._hosts = hosts
 
     def note(
         self, outcomes: Sequence[Outcome], failing_limit: float, connection: sa.Connection
@@ -44,11 +45,11 @@ class Health:
             for outcome in outcomes
             if (row := rows.get(outcome.claim.subscription_id)) is not None
             and row.target_url == outcome.claim.target_url
-            and outcome.error != OURS
+            and outcome.error not in OURS
         ]
         recovered = self._note_failures(told, rows, connection)
         self._note_waits(told, connection)
-        self._note_hosts(told, connection)
+        self._hosts.note(told, connection)
         self._confirm(told, connection)
         reasons = self._over(told, failing_limit, connection)
         for outcome in told:
@@ -185,37 +186,4 @@ class Health:
                     table.c.id == id_, sa.or_(table.c.turn_at.is_(None), table.c.turn_at < until)
                 )
                 .values(turn_at=until)
-            )
-
-    def _note_hosts(self, outcomes: Sequence[Outcome], connection: sa.Connection) -> None:
-        """Note which hosts are overloaded, and which are not (any more).
-
-        By events alone: many share a host, and each could have it asked by tests. A success begins
-        the count anew; what was on its way when the host asked for slowness adds nothing.
-        """
-        table, now = self._tables.host, self._database.now()
-        events = [outcome for outcome in outcomes if outcome.claim.kind == EVENT]
-        well = {o.claim.host for o in events if o.status == "delivered"}
-        busy = {o.claim.host: o.status_code for o in events if o.status_code in retry.THROTTLING}
-        if well:
-            connection.execute(table.delete().where(among(table.c.host, sorted(well))))
-        if not busy:
-            return
-        found = connection.execute(
-            sa.select(table)
-            .where(among(table.c.host, sorted(busy)))
-            .order_by(table.c.host)
-            .with_for_update()
-        )
-        known = {row.host: row for row in found}
-        insert: Any = sqlite.insert if self._database.sqlite else postgresql.insert
-        for host in sorted(busy):
-            strikes = known[host].strikes if host in known else 0
-            if host in known and known[host].turn_at > now:
-                continue
-            pause = dt.timedelta(seconds=retry.slow_down(busy[host], strikes))
-            values = {"turn_at": now + pause, "strikes": strikes + 1}
-            statement = insert(table).values(host=host, **values)
-            connection.execute(
-                statement.on_conflict_do_update(index_elements=["host"], set_=values)
             )

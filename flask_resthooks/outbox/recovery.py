@@ -146,6 +146,7 @@ class Recoveries:
                 )
                 .order_by(event.c.id)
                 .limit(STEP)
+                .with_for_update(read=True, key_share=True)  # they are not to be pruned meanwhile
             )
         )
 

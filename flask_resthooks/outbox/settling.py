@@ -14,16 +14,17 @@ from ..database import Database, among
 from ..models import Tables
 from .claims import Claim, Outcome, Settled
 from .health import Health
+from .hosts import Hosts
 from .subscriptions import finished
 
 
 class Settling:
     """Writes down what came of claims; it counts only while their lease is held."""
 
-    def __init__(self, database: Database, tables: Tables) -> None:
+    def __init__(self, database: Database, tables: Tables, hosts: Hosts) -> None:
         self._database = database
         self._tables = tables
-        self._health = Health(database, tables)
+        self._health = Health(database, tables, hosts)
 
     def run(self, outcomes: Sequence[Outcome], failing_limit: float) -> Settled:
         """See `Outbox.settle`."""
@@ -108,6 +109,9 @@ class Settling:
                 .values(
                     status=sa.bindparam("new_status"),
                     attempts=delivery.c.attempts + 1,
+                    # A fault of ours takes no attempt from those that the schedule grants.
+                    attempts_before=delivery.c.attempts_before + sa.bindparam("fault"),
+                    faults=delivery.c.faults + sa.bindparam("fault"),
                     reason=sa.bindparam("new_reason"),
                     due_at=sa.bindparam("next_at"),
                     finished_at=sa.bindparam("end"),
@@ -117,6 +121,7 @@ class Settling:
                     {
                         "delivery_id": outcome.claim.delivery_id,
                         "new_status": outcome.status,
+                        "fault": int(outcome.fault),
                         "new_reason": outcome.reason,
                         "next_at": outcome.next_at,
                         "end": None if outcome.next_at else now,

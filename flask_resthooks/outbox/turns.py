@@ -4,16 +4,21 @@ A receiver may ask for slowness: by a rate that it granted, by `Retry-After`, or
 it is overloaded, which goes for its host. Then what is due of it is not sent but falls due later,
 at the time of its turn: `due_at` stays the one column that says what there is to do, and nobody
 else waits behind it.
+
+A host that gives no answers at all is left alone in the same way. When its time is over, one
+delivery of each owner is sent to find out whether it is back; the others wait for what comes of
+it, without losing any of their attempts.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..models import EVENT, PING
+from ..retry import is_silent
 
 BURST = 1.0
 """Seconds of a rate that may be sent at once."""
@@ -39,6 +44,29 @@ def held(rows: Sequence[Any], now: dt.datetime) -> tuple[list[Any], dict[str, dt
         else:
             free.append(row)
     return free, until
+
+
+def probes(rows: Sequence[Any], booked: Collection[str]) -> tuple[list[Any], dict[str, str]]:
+    """Those rows that may be sent although their host may be silent still; and the hosts of the
+    subscriptions whose other deliveries wait for that.
+
+    One of each owner: else one owner's silent receiver could stand for what others have there.
+
+    :param rows: with `owner`, `host` and `host_silences`, in their order.
+    :param booked: hosts that may be probed now, of those that are silent.
+    """
+    free: list[Any] = []
+    waiting: dict[str, str] = {}
+    probed: set[tuple[str, str]] = set()
+    for row in rows:
+        if not is_silent(row.host_silences):
+            free.append(row)
+        elif row.host in booked:
+            waiting[row.subscription_id] = row.host
+            if (row.owner, row.host) not in probed:
+                probed.add((row.owner, row.host))
+                free.append(row)
+    return free, waiting
 
 
 @dataclass(slots=True)

@@ -4,20 +4,28 @@ import datetime as dt
 import email.utils
 import itertools
 import math
+import time
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_resthooks import retry
+from flask_resthooks import retry, transport
 from flask_resthooks.retry import (
     DEFAULT_SCHEDULE,
+    FAULT_PAUSES,
     LONGEST_RETRY_AFTER,
+    SILENCES,
+    SILENT,
     THROTTLING,
     Decision,
+    break_off,
     decide,
+    decide_fault,
     failing_reason,
     is_over,
+    is_silent,
     parse_retry_after,
     slow_down,
 )
@@ -154,6 +162,21 @@ def test_as_many_attempts_are_made_as_the_schedule_has_whatever_the_receiver_ask
     assert decision.status == "failed"
     assert attempts == len(schedule)
     assert str(attempts) in (decision.reason or "")
+
+
+def test_one_attempt_is_not_many() -> None:
+    reasons = [
+        decide(
+            500,
+            attempts=attempts,
+            schedule=DEFAULT_SCHEDULE[:attempts],
+            jitter=0.2,
+            chance=0.5,
+            retry_after_limit=LIMIT,
+        ).reason
+        for attempts in (1, 2)
+    ]
+    assert reasons == ["gave up after 1 attempt", "gave up after 2 attempts"]
 
 
 def test_attempts_beyond_the_schedule_are_the_last() -> None:
@@ -307,6 +330,10 @@ def test_a_year_of_two_digits_is_the_one_within_fifty_years(now: dt.datetime, aw
         # 2100 has no such day, 2000 has.
         ("Tuesday, 29-Feb-00 00:00:00 GMT", dt.datetime(2090, 1, 1, tzinfo=UTC), 0),
         ("Friday, 31-Dec-99 23:59:59 GMT", dt.datetime(9990, 1, 1, tzinfo=UTC), 315532799),
+        ("Thursday, 01-Jan-05 00:00:00 GMT", dt.datetime(7104, 12, 31, 23, 59, tzinfo=UTC), 60),
+        ("Thursday, 01-Jan-05 00:00:00 GMT", dt.datetime(7060, 1, 1, tzinfo=UTC), 16436 * 86400),
+        # 1996 had such a day.
+        ("Thursday, 29-Feb-96 00:00:00 GMT", NOW, 0),
     ],
 )
 def test_the_century_is_found(value: str, now: dt.datetime, expected: float) -> None:
@@ -329,7 +356,21 @@ def test_the_zone_of_now_makes_no_difference() -> None:
     "value",
     [
         *(None, "", " ", "-1", "+1", "1.5", "1e3", "0x10", "1 2", "1,2", "5s", "\u0661", "\u00b2"),
-        *("\uff11\uff12", "1_000", "nan", "inf", "soon", "120\n", "\n120", "\0", "120;", "\xa05"),
+        *(
+            "X5",
+            "5X",
+            "X5X",
+            "\uff11\uff12",
+            "1_000",
+            "nan",
+            "inf",
+            "soon",
+            "120\n",
+            "\n120",
+            "\0",
+            "120;",
+            "\xa05",
+        ),
         *("Sun, 06 Nov 1994 08:49:37", "Sun, 06 Nov 1994 08:49:37 UTC", "06 Nov 1994 08:49:37 GMT"),
         *("Sun, 6 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 94 08:49:37 GMT", "1994-11-06T08:49:37Z"),
         *("Sun, 31 Feb 2024 08:49:37 GMT", "Sun, 00 Nov 1994 08:49:37 GMT"),
@@ -428,3 +469,46 @@ def test_the_reason_says_since_when_and_for_how_long(ago: dt.timedelta, spelt: s
     assert reason == f"every attempt since {told}Z has failed, for {spelt}"
     elsewhere = since.astimezone(dt.timezone(dt.timedelta(hours=-7)))
     assert failing_reason(elsewhere, now) == reason
+
+
+def test_a_host_is_silent_after_five_attempts_in_a_row_without_an_answer() -> None:
+    assert [is_silent(count) for count in (None, 0, 1, 4, 5, 6, 1000)] == [False] * 4 + [True] * 3
+    assert SILENCES == 5
+
+
+def test_only_what_its_host_did_not_do_makes_it_silent() -> None:
+    ours = {"address_refused", "internal", "not_started", "proxy"}
+    assert set(transport.ERRORS) - ours == SILENT
+
+
+def test_a_silent_host_is_left_alone_for_ever_longer_up_to_five_minutes() -> None:
+    pauses = [break_off(strikes) for strikes in range(10)]
+    assert pauses == [5, 10, 20, 40, 80, 160, 300, 300, 300, 300]
+    assert break_off(-1) == 5
+    assert break_off(10**9) == 300
+
+
+def test_what_cannot_be_made_is_parked_after_three_tries() -> None:
+    assert decide_fault(1, "bad") == Decision("pending", delay=5.0)
+    assert decide_fault(2, "bad") == Decision("pending", delay=60.0)
+    assert decide_fault(3, "bad") == Decision("failed", reason="parked after 3 tries: bad")
+    assert decide_fault(4, "worse") == Decision("failed", reason="parked after 4 tries: worse")
+    assert FAULT_PAUSES == (5.0, 60.0)
+
+
+@pytest.fixture
+def far_from_greenwich(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "XYZ-12")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("far_from_greenwich")
+def test_the_zone_of_the_machine_makes_no_difference() -> None:
+    ahead = "Monday, 06-May-74 07:08:09 GMT"
+    assert parse_retry_after(ahead, NOW) == 18262 * 86400
+    assert parse_retry_after("Monday, 06-May-74 07:08:10 GMT", NOW) == 0
+    reason = failing_reason(NOW - dt.timedelta(days=5), NOW)
+    assert reason == "every attempt since 2024-05-01T07:08:09Z has failed, for 5 days"

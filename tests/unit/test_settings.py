@@ -19,6 +19,8 @@ NAMES = [field.name for field in dataclasses.fields(Settings)]
 HUGE = 10**400  # too large for a float
 NO_NUMBERS = ["1", None, True, False, math.nan, math.inf, -math.inf, HUGE, -HUGE, [1], Decimal(1)]
 
+SIZES = (32, 40, 48, 56, 64)
+
 GOOD: dict[str, list[tuple[Any, Any]]] = {
     "url_prefix": [(text, text) for text in ("/api", "/api/v1", "/a-b/c_d/e.f/~g")],
     "redis_url": [
@@ -54,8 +56,7 @@ GOOD: dict[str, list[tuple[Any, Any]]] = {
     "nat64_prefixes": [
         ([], ()),
         (["2001:db8:64::/96"], ("2001:db8:64::/96",)),
-        ([f"2001:db8::/{size}" for size in (32, 40, 48, 56, 64)],)
-        + (tuple(f"2001:db8::/{size}" for size in (32, 40, 48, 56, 64)),),
+        ([f"2001:db8::/{n}" for n in SIZES], tuple(f"2001:db8::/{n}" for n in SIZES)),
     ],
     "proxy": [
         (url, url)
@@ -64,11 +65,12 @@ GOOD: dict[str, list[tuple[Any, Any]]] = {
             "http://user:password@proxy.example.com:3128",
         )
     ],
+    "proxy_resolves": [(True, True), (False, False)],
     "concurrency": [(1, 1), (1000, 1000)],
     "host_concurrency": [(0, 0), (1, 1), (1000, 1000)],
     "transport": [(name, name) for name in transport.TRANSPORTS],
     "format": [(name, name) for name in formats.NAMES],
-    "payload_limit": [(1024, 1024), (104_857_600, 104_857_600)],
+    "payload_limit": [(1024, 1024), (16_777_216, 16_777_216)],
     "origin": [(name, name) for name in ("", "localhost", "crm.example.com", "a" * 63 + ".b")],
     "intent": [("none", "none"), ("ping", "ping"), ("x-hook-secret", "x-hook-secret")],
     "intent_timeout": [(1, 1.0), (2592000, 2592000.0)],
@@ -122,11 +124,12 @@ BAD: dict[str, list[Any]] = {
         *("http://proxy:0", "http://proxy:99999", "http://proxy:x", "http://[::1", "http://p:1/x"),
         *("http://p:1?x", "http://p:1#x", "http://p q:1", "http://p:1\n", "http://é:1", None, 1),
     ],
+    "proxy_resolves": [0, 1, "True", None, []],
     "concurrency": [0, -1, 1001, 1.0, *NO_NUMBERS],
     "host_concurrency": [-1, 1001, 1.0, *NO_NUMBERS],
     "transport": ["", "aiosmtp", "Requests", None, 1, ["requests"]],
     "format": ["", "Standard", "json", None, 1, ["bare"]],
-    "payload_limit": [1023, 104_857_601, 1024.0, *NO_NUMBERS],
+    "payload_limit": [1023, 16_777_217, 1024.0, *NO_NUMBERS],
     "origin": [
         *("https://crm.example.com", "crm.example.com/", "crm.example.com:443", "a b", "a\n"),
         *(".a", "a.", "-a", "a-", "a" * 64, "a." * 126 + "bc", "é.example", "*", None, 1),

@@ -9,7 +9,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_resthooks.outbox.turns import BURST, LATE, book, held, needs_turn
+from flask_resthooks.models import host_of
+from flask_resthooks.outbox.turns import BURST, LATE, book, held, needs_turn, probes
+from flask_resthooks.retry import SILENCES
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
 
@@ -98,3 +100,36 @@ def test_turns_never_exceed_the_rate_and_each_has_one(
     assert turns[0] >= NOW
     took = (made.until["s"] - turns[0]).total_seconds()
     assert took >= count * (60 / rate - 1e-6) - 1e-3
+
+
+def of_host(id_: str, subscription: str, owner: str, host: str, silences: int | None) -> Any:
+    return row(id_, subscription, owner=owner, host=host, host_silences=silences)
+
+
+def test_of_a_silent_host_one_of_each_owner_is_a_probe() -> None:
+    rows = [
+        of_host("1", "a", "1", "gone", SILENCES),
+        of_host("2", "a", "1", "gone", SILENCES),
+        of_host("3", "b", "1", "gone", SILENCES),
+        of_host("4", "c", "2", "gone", SILENCES),
+        of_host("5", "d", "2", "well", None),
+        of_host("6", "d", "2", "well", SILENCES - 1),
+        of_host("7", "e", "1", "away", SILENCES),
+    ]
+    free, waiting = probes(rows, {"gone", "away"})
+    assert [one.id for one in free] == ["1", "4", "5", "6", "7"]
+    assert waiting == {"a": "gone", "b": "gone", "c": "gone", "e": "away"}
+
+
+def test_a_silent_host_that_another_worker_probes_is_left_to_it() -> None:
+    rows = [of_host("1", "a", "1", "gone", SILENCES), of_host("2", "b", "1", "well", 0)]
+    assert probes(rows, ()) == ([rows[1]], {})
+
+
+def test_a_host_has_one_name_however_it_is_spelt() -> None:
+    for spelling in ("http://127.1/", "http://0x7f.1:80", "http://127.0.0.1.:080/a?b"):
+        assert host_of(spelling) == "127.0.0.1:80"
+    for spelling in ("https://EXAMPLE.com./", "https://\uff45xample.com:443/x"):
+        assert host_of(spelling) == "example.com:443"
+    assert host_of("https://[2606:4700:0::1]:8443/") == "2606:4700::1:8443"
+    assert host_of("no URL") == "no URL"

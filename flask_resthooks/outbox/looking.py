@@ -1,0 +1,246 @@
+"""Truth: the look that goes before a claim. Which deliveries are due ──► **candidates**.
+
+What is due first is looked at first. If there is more than one look takes in, those who have much
+would hide those who have little: then it looks at some other subscriptions too, the next ones
+after those of the last time, until all have had their turn.
+
+A row that cannot be read (a damaged value, a shape that no version of ours has written) must not
+keep the others from being read: then each is read by itself, and the bad ones are named.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..database import Database, among
+from ..models import Tables
+
+log = logging.getLogger(__name__)
+
+OTHERS = 64
+"""Subscriptions that are looked at beside what is due first; SQLite takes 500 parts at most."""
+
+
+UNREADABLE = (ValueError, TypeError, LookupError, ArithmeticError)
+"""What reading a damaged value raises."""
+
+
+@dataclass(slots=True)
+class Found:
+    """What a look found, locked until the transaction ends.
+
+    :param damaged: ids of deliveries and events that cannot be read, with what is wrong.
+    """
+
+    rows: list[Any] = field(default_factory=list)
+    damaged: dict[str, str] = field(default_factory=dict)
+
+
+class Looking:
+    """Looks for what is due."""
+
+    def __init__(self, database: Database, tables: Tables) -> None:
+        self._database = database
+        self._tables = tables
+        self._cursor = ""
+
+    def anything(self, now: dt.datetime) -> bool:
+        """Whether anything is due."""
+        delivery = self._tables.delivery
+        due = sa.select(delivery.c.id).where(delivery.c.due_at <= now).limit(1)
+        with self._database.connect() as connection:
+            return connection.execute(due).first() is not None
+
+    def run(
+        self, connection: sa.Connection, now: dt.datetime, look: int, full: Collection[str]
+    ) -> Found:
+        """Look at `look` deliveries, and beyond them if there are more.
+
+        :param full: ids of subscriptions of which none may be taken.
+        """
+        delivery = self._tables.delivery
+        first = sa.select(delivery.c.id).where(delivery.c.due_at <= now)
+        found = self._read(
+            connection, self._due(now).order_by(delivery.c.due_at).limit(look), first.limit(look)
+        )
+        if len(found.rows) < look:
+            return found
+        ids = self._of_others(connection, now, look, full)
+        ids -= {row.id for row in found.rows}
+        if ids:
+            those = among(delivery.c.id, sorted(ids))
+            more = self._read(
+                connection,
+                self._due(now).where(those).order_by(delivery.c.due_at),
+                first.where(those),
+            )
+            found.rows += more.rows
+            found.damaged |= more.damaged
+        return found
+
+    def _of_others(
+        self, connection: sa.Connection, now: dt.datetime, look: int, full: Collection[str]
+    ) -> set[str]:
+        """Ids of deliveries that are due of the next subscriptions."""
+        delivery = self._tables.delivery
+        lanes = self._others(connection, now, full)
+        if not lanes:
+            return set()
+        each = -(-look // len(lanes))
+        parts = [
+            sa.select(
+                sa.select(delivery.c.id)
+                .where(
+                    delivery.c.due_at.is_not(None),
+                    delivery.c.subscription_id == lane,
+                    delivery.c.due_at <= now,
+                )
+                .order_by(delivery.c.due_at)
+                .limit(each)
+                .subquery()
+            )
+            for lane in lanes
+        ]
+        return set(connection.scalars(sa.union_all(*parts)))
+
+    def _others(
+        self, connection: sa.Connection, now: dt.datetime, full: Collection[str]
+    ) -> list[str]:
+        """The next subscriptions that something waits for, of these those of which it is due."""
+        delivery = self._tables.delivery
+        waits = delivery.c.due_at.is_not(None)
+
+        def after(name: Any) -> Any:
+            return self._by_subscription(
+                sa.select(delivery.c.subscription_id)
+                .where(waits, delivery.c.subscription_id > name)
+                .order_by(delivery.c.subscription_id)
+                .limit(1)
+            ).scalar_subquery()
+
+        # A walk from each to the next one, however much waits of any of them.
+        walk = sa.select(
+            after(sa.bindparam("cursor", self._cursor)).label("id"), sa.literal(1).label("number")
+        ).cte("walk", recursive=True)
+        walk = walk.union_all(
+            sa.select(after(walk.c.id), walk.c.number + 1).where(
+                walk.c.id.is_not(None), walk.c.number < OTHERS
+            )
+        )
+        due = (
+            self._by_subscription(
+                sa.select(delivery.c.id).where(
+                    waits, delivery.c.subscription_id == walk.c.id, delivery.c.due_at <= now
+                )
+            )
+            .correlate(walk)
+            .exists()
+        )
+        found = connection.execute(
+            sa.select(walk.c.id, due.label("due")).where(walk.c.id.is_not(None))
+        ).all()
+        self._cursor = found[-1].id if len(found) == OTHERS else ""
+        return [row.id for row in found if row.due and row.id not in full]
+
+    def _by_subscription(self, select: sa.Select[Any]) -> sa.Select[Any]:
+        """SQLite has no statistics and may take an index that holds the history, too."""
+        return select.with_hint(
+            self._tables.delivery, "INDEXED BY resthooks_delivery_waiting", "sqlite"
+        )
+
+    def _read(self, connection: sa.Connection, rows: sa.Select[Any], ids: sa.Select[Any]) -> Found:
+        """Read deliveries.
+
+        :param ids: the same ones, read without anything that could be damaged.
+        """
+        found = Found()
+        try:
+            found.rows += connection.execute(rows).all()
+        except UNREADABLE as error:
+            log.warning("what is due cannot be read at once (%s); one by one", error)
+            those = connection.scalars(ids).all()
+            column = self._tables.delivery.c.id
+            found.rows += self._one_by_one(connection, rows, column, those, found)
+        return found
+
+    def read_each(
+        self,
+        connection: sa.Connection,
+        rows: sa.Select[Any],
+        column: sa.Column[str],
+        ids: Collection[str],
+        found: Found,
+    ) -> list[Any]:
+        """Read rows by their ids; of those that cannot be read, `found` is told."""
+        try:
+            return list(connection.execute(rows).all())
+        except UNREADABLE as error:
+            log.warning("not all of %s can be read at once (%s)", column.table.name, error)
+        return self._one_by_one(connection, rows, column, ids, found)
+
+    def _one_by_one(
+        self,
+        connection: sa.Connection,
+        rows: sa.Select[Any],
+        column: sa.Column[str],
+        ids: Collection[str],
+        found: Found,
+    ) -> list[Any]:
+        read: list[Any] = []
+        for id_ in ids:
+            try:
+                read += connection.execute(rows.where(column == id_)).all()
+            except UNREADABLE as error:
+                log.exception("the row %s of %s cannot be read", id_, column.table.name)
+                found.damaged[id_] = f"its row cannot be read ({type(error).__name__})"
+        return read
+
+    def _due(self, now: dt.datetime) -> sa.Select[Any]:
+        delivery, subscription = self._tables.delivery, self._tables.subscription
+        host = self._tables.host
+        expired = subscription.c.expires_at <= now
+        return (
+            sa.select(
+                delivery.c.id,
+                delivery.c.kind,
+                delivery.c.event_id,
+                delivery.c.owner,
+                delivery.c.subscription_id,
+                delivery.c.attempts,
+                delivery.c.attempts_before,
+                delivery.c.faults,
+                delivery.c.due_at,
+                delivery.c.booked,
+                subscription.c.target_url,
+                subscription.c.format,
+                subscription.c.payload,
+                subscription.c.secret,
+                subscription.c.former_secrets,
+                subscription.c.headers,
+                subscription.c.status,
+                subscription.c.intent_id,
+                subscription.c.intent_secret,
+                subscription.c.confirmed_at,
+                subscription.c.rate,
+                subscription.c.turn_at,
+                subscription.c.host,
+                host.c.turn_at.label("host_turn_at"),
+                host.c.silences.label("host_silences"),
+                # Judged here: what a customer gave as a time need not be one for Python.
+                sa.and_(subscription.c.expires_at.is_not(None), expired).label("expired"),
+                (subscription.c.intent_until <= now).label("too_late"),
+            )
+            .select_from(
+                delivery.outerjoin(
+                    subscription, subscription.c.id == delivery.c.subscription_id
+                ).outerjoin(host, host.c.host == subscription.c.host)
+            )
+            .where(delivery.c.due_at <= now)
+            .with_for_update(of=delivery, skip_locked=True)
+        )
