@@ -1,7 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
+# Bytecode is kept: else every process of a test would compile everything anew.
+export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help test test-sqlalchemy-2.0 test-capture faults bench recover demo docs check clean
+.PHONY: help test test-sqlalchemy-2.0 test-capture coverage mutants faults bench recover prune demo docs check clean isolation
 help: ## show the targets
 	@grep -hE '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ —/'
 
@@ -21,8 +23,17 @@ test-sqlalchemy-2.0: .venv/.stamp ## the tests of capture and outbox with SQLAlc
 test-capture: .venv/.stamp ## capture against its model, 2,000 random runs
 	RESTHOOKS_CAPTURE_RUNS=2000 $(BIN)/python -m pytest -q --timeout=3600 tests/integration/test_capture_machine.py
 
-faults: .venv/.stamp ## kill workers in the middle of 10,000 deliveries, and count
-	RESTHOOKS_FAULTS=full $(BIN)/python -m pytest -q -s --timeout=1800 tests/acceptance/test_faults.py
+coverage: .venv/.stamp ## which branches of the package the tests take; fails under 95 %
+	@mkdir -p build/coverage
+	$(BIN)/python -m pytest -q -n 3 --timeout=600 --cov --cov-report=term --cov-report=json:build/coverage/report.json
+	@$(BIN)/python tests/branches.py build/coverage/report.json
+
+mutants: .venv/.stamp ## change retry, signing, formats and guard in every way: do their tests notice?
+	@test -x $(BIN)/mutmut || $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[mutation]'
+	$(BIN)/python tests/mutants.py
+
+faults: .venv/.stamp ## break everything around the hooks, count what is lost, write docs/reference/faults.md
+	$(BIN)/python -m tests.faults --write
 
 bench: .venv/.stamp ## measure, as ratios within one run
 	$(BIN)/python benchmarks/bench.py
@@ -30,6 +41,12 @@ bench: .venv/.stamp ## measure, as ratios within one run
 
 recover: .venv/.stamp ## recover 100,000 missed hooks, and measure what commits cost meanwhile
 	$(BIN)/python benchmarks/recover.py
+
+prune: .venv/.stamp ## remove 1,000,000 old rows, and measure what commits cost meanwhile
+	$(BIN)/python benchmarks/prune.py
+
+isolation: .venv/.stamp ## measure what one bad target costs the others
+	$(BIN)/python benchmarks/isolation.py
 
 demo: .venv/.stamp ## everything at once, embedded; ONCE=1 ends after the first round
 	@$(BIN)/python -m example_app.demo $(if $(filter-out 0,$(ONCE)),--once)
@@ -45,4 +62,4 @@ check: .venv/.stamp ## lint, format, types, import contracts
 	$(BIN)/lint-imports
 
 clean: ## remove everything that was made
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv build dist mutants *.egg-info
