@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import logging
+import time
+from collections import Counter
 
 import click
 import redis
@@ -13,16 +16,25 @@ from flask.cli import AppGroup
 
 from .api.fields import parse_rfc3339
 from .api.schemas.words import SUBSCRIPTION_STATUSES
+from .cli_schema import revision, upgrade
 from .database import Database
-from .errors import ConfigurationError, KeyMissing
+from .errors import ConfigurationError, KeyMissing, SchemaMismatch
 from .jobs import Plant
 from .models import utcnow
+from .outbox import Outbox, Removed
 from .outbox.recovery import begin_recovery, going_on
 from .sealing import check_seals, reseal_all
 from .settings import shown
 from .worker import work
 
+PROGRESS_PAUSE = 2.0
+"""Seconds between two lines that say how far a command has come."""
+
+LONGEST_RETENTION = 36500
+
 commands = AppGroup("resthooks", help="REST Hooks: the worker, and looks at what there is.")
+commands.add_command(upgrade)
+commands.add_command(revision)
 
 
 @commands.command("worker")
@@ -45,7 +57,7 @@ def worker(burst: bool, concurrency: int | None) -> None:
         )
     try:
         work(plant, burst=burst)
-    except KeyMissing as error:
+    except (KeyMissing, SchemaMismatch) as error:
         raise click.ClickException(str(error)) from error
     except (redis.RedisError, ConfigurationError) as error:
         raise click.ClickException(f"{shown(plant.settings.redis_url)}: {error}") from error
@@ -113,6 +125,44 @@ def recover(subscription_id: str, since: str) -> None:
     click.echo(made["id"])
 
 
+@commands.command("prune")
+@click.option(
+    "--older-than",
+    type=float,
+    metavar="DAYS",
+    help="Instead of RESTHOOKS_RETENTION; may be a fraction.",
+)
+def prune(older_than: float | None) -> None:
+    """Remove events, deliveries and attempts that came to their end long ago.
+
+    Workers do it by themselves, a little at a time. It may be run beside them, and ended and run
+    again. What is still due stays, with all that belongs to it.
+    """
+    plant: Plant = current_app.extensions["resthooks"].plant
+    days = plant.settings.retention if older_than is None else older_than
+    if older_than is None and not days:
+        raise click.UsageError("RESTHOOKS_RETENTION is 0, for ever: say --older-than DAYS")
+    if not 0 < days <= LONGEST_RETENTION:
+        raise click.BadParameter(
+            f"it is a number of days, more than 0 and at most {LONGEST_RETENTION}",
+            param_hint="--older-than",
+        )
+    outbox = Outbox(plant.engine(), plant.tables)
+    removed: Removed = Counter()
+    told_at = time.monotonic()
+    try:
+        outbox.synchronise()
+        for batch in outbox.prune(dt.timedelta(days=days)):
+            removed += batch
+            if time.monotonic() - told_at >= PROGRESS_PAUSE:
+                click.echo(f"{_counted(removed)} so far")
+                told_at = time.monotonic()
+    except sa.exc.DBAPIError as error:
+        click.echo(f"{_counted(removed)} so far")
+        raise click.ClickException(f"{error.orig}; run it again to go on") from error
+    click.echo(f"{_counted(removed)} were removed")
+
+
 @commands.command("re-encrypt")
 def re_encrypt() -> None:
     """Seal all secrets in the database with the first of RESTHOOKS_ENCRYPTION_KEYS.
@@ -135,6 +185,13 @@ def event_types() -> None:
     """List the event types of the app."""
     for event_type in current_app.extensions["resthooks"].event_types.values():
         click.echo(f"{event_type.name}\t{event_type.description}".rstrip())
+
+
+def _counted(removed: Removed) -> str:
+    """What was removed, for a terminal."""
+    words = ["events", "deliveries", "attempts"]
+    words += sorted(word for word in removed if word not in words)
+    return ", ".join(f"{removed[word]:,} {word}" for word in words)
 
 
 def _plain(text: str) -> str:

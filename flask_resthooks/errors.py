@@ -15,6 +15,10 @@ class KeyMissing(ConfigurationError):
     """A secret is sealed with a key that `RESTHOOKS_ENCRYPTION_KEYS` lacks; it says with which."""
 
 
+class SchemaMismatch(ConfigurationError):
+    """The database's tables are not those of this version; it says what to run."""
+
+
 class UnknownEventType(RESTHooksError, KeyError):
     """An event type was used that nobody registered; the message lists those that exist."""
 

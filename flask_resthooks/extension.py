@@ -21,6 +21,7 @@ from .event_types import FULL, EventType, EventTypes, check_word
 from .guard import Guard
 from .intents import Intent, Intents
 from .jobs import Plant
+from .schema import explain_errors
 from .sealing import check_seals
 from .settings import Settings
 from .vault import Vault
@@ -252,7 +253,12 @@ class RESTHooks:
         self._check_database(app)
         vault = Vault(chosen.encryption_keys)
         intent = self.intents.get(chosen.intent)
-        guard = Guard(require_https=chosen.require_https, allowed_networks=chosen.allowed_networks)
+        guard = Guard(
+            require_https=chosen.require_https,
+            allowed_networks=chosen.allowed_networks,
+            denied_networks=chosen.denied_networks,
+            nat64_prefixes=chosen.nat64_prefixes,
+        )
         wakeups = Wakeups(chosen)
         plant = Plant(
             app=app,
@@ -294,7 +300,9 @@ class RESTHooks:
     def _check_database(self, app: flask.Flask) -> None:
         if "sqlalchemy" not in app.extensions:
             return  # db.init_app comes later; a worker checks it again
-        check_dialect(_engine(app, self.db).dialect.name)
+        engine = _engine(app, self.db)
+        check_dialect(engine.dialect.name)
+        explain_errors(engine, app.extensions)
 
     def _owner(self) -> str | None:
         owner = None if self._owner_loader is None else self._owner_loader()

@@ -25,6 +25,7 @@ from rq.worker import SimpleWorker, WorkerStatus
 
 from .database import Database
 from .jobs import EARLY, Plant, Runner, run_for
+from .schema import check_schema
 from .sealing import check_seals
 from .settings import shown
 from .wakeups import connect
@@ -70,6 +71,7 @@ def work(plant: Plant, *, burst: bool = False) -> None:
     :raises redis.RedisError: with `burst`, if Redis cannot be reached.
     :raises KeyMissing: if a secret in the database cannot be opened.
     """
+    check_schema(plant.engine(), plant.tables, plant.app.extensions)
     check_seals(Database(plant.engine()), plant.tables, plant.vault)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):  # RQ's worker puts its own in their place

@@ -18,6 +18,7 @@ from typing import Any
 import host_app
 import sqlalchemy as sa
 from host_app import Contact, create_app, db
+from whole_app import drain
 
 from flask_resthooks import models
 
@@ -89,6 +90,10 @@ class Host:
                 Contact(account_id=owner, name=f"contact {number}") for number in range(count)
             )
             db.session.commit()
+
+    def drain(self) -> None:
+        """What a worker does with all that is due, in this process: another costs a second."""
+        drain(self.app)
 
     def worker(self, *options: str) -> subprocess.Popen[bytes]:
         """`flask resthooks worker`."""
