@@ -25,10 +25,13 @@ from typing import Any
 import click
 import flask
 import flask.cli
+import flask_migrate.cli
 import marshmallow
 import pytest
 import rq.cli
 import sqlalchemy as sa
+from faults import __main__ as laboratory
+from faults.laboratory import named
 from flask_sqlalchemy import SQLAlchemy
 from servers import Inbox, Request
 
@@ -462,6 +465,7 @@ def test_the_commands_of_a_page_exist(page: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("FLASK_DEBUG", "0")
     built_in = flask.cli.FlaskGroup()
     everything = {**built_in.commands, **example_app.create_app().cli.commands}
+    everything["db"] = flask_migrate.cli.db
     group = click.Group("flask", everything, params=built_in.params)
     targets = re.findall(r"^([\w.-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for line in commands(page):
@@ -472,6 +476,9 @@ def test_the_commands_of_a_page_exist(page: Path, monkeypatch: pytest.MonkeyPatc
             check_command(rq.cli.main, words)
         elif program == "make":
             assert words[0] in targets
+        elif words[:2] == ["-m", "tests.faults"]:
+            options = laboratory.parser().parse_args(words[2:])
+            assert all(map(named, options.fault or ()))
         else:
             assert program in ("curl", "export", "pip", "python3", "."), f"not checked: {line}"
 

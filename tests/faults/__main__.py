@@ -27,7 +27,8 @@ def _rounds(fault: Fault, given: int | None, short: bool) -> int:
     return KILLS if fault.family == "kills" else ROUNDS
 
 
-def main() -> int:
+def parser() -> argparse.ArgumentParser:
+    """Of the command's options."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="of the first round; then one more")
     parser.add_argument("--fault", action="append", help="its name; several times for several")
@@ -37,7 +38,11 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=3, help="faults at a time")
     parser.add_argument("--list", action="store_true", help="show the faults and end")
     parser.add_argument("--write", action="store_true", help="write docs/reference/faults.md")
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    options = parser().parse_args()
     if options.list:
         for fault in FAULTS:
             print(f"{fault.name} ({', '.join(fault.databases)}): {fault.what}")
@@ -45,7 +50,7 @@ def main() -> int:
     try:
         faults = [named(name) for name in options.fault] if options.fault else FAULTS
     except LookupError as error:
-        parser.error(str(error.args[0]))
+        parser().error(str(error.args[0]))
     databases = BOTH if options.database == "both" else (options.database,)
     chosen = [(fault, one) for fault in faults for one in fault.databases if one in databases]
     start = time.monotonic()
