@@ -14,7 +14,7 @@ help: ## show the targets
 	@touch $@
 
 test: .venv/.stamp ## run every test
-	$(BIN)/python -m pytest -q -n 3
+	$(BIN)/python -m pytest -q -n 4 --dist worksteal
 
 test-sqlalchemy-2.0: .venv/.stamp ## the tests of capture and outbox with SQLAlchemy 2.0
 	@test -d .venv/sqlalchemy-2.0/sqlalchemy || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .venv/sqlalchemy-2.0 'sqlalchemy<2.1'
@@ -25,7 +25,7 @@ test-capture: .venv/.stamp ## capture against its model, 2,000 random runs
 
 coverage: .venv/.stamp ## which branches of the package the tests take; fails under 95 %
 	@mkdir -p build/coverage
-	$(BIN)/python -m pytest -q -n 3 --timeout=600 --cov --cov-report=term --cov-report=json:build/coverage/report.json
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal --timeout=600 --cov --cov-report=term --cov-report=json:build/coverage/report.json
 	@$(BIN)/python tests/branches.py build/coverage/report.json
 
 mutants: .venv/.stamp ## change retry, signing, formats and guard in every way: do their tests notice?
@@ -62,4 +62,4 @@ check: .venv/.stamp ## lint, format, types, import contracts
 	$(BIN)/lint-imports
 
 clean: ## remove everything that was made
-	rm -rf .venv build dist mutants *.egg-info
+	rm -rf .venv build dist mutants mutants.log *.egg-info

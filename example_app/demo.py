@@ -116,15 +116,16 @@ class Demo:
 
     def _start_worker(self, stack: contextlib.ExitStack) -> None:
         log = stack.enter_context(self._log.open("wb"))
-        self._worker = worker = subprocess.Popen(
-            WORKER,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # Ctrl-C is for us; we end it
-        )
-        stack.callback(_end_worker, worker)
+        with _undisturbed():
+            self._worker = worker = subprocess.Popen(
+                WORKER,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for us; we end it
+            )
+            stack.callback(_end_worker, worker)
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """A request to the CRM, as the account with `API_KEY`."""
@@ -266,6 +267,23 @@ def _stop(signum: int, frame: FrameType | None) -> None:
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A signal counts after it: nobody would end a worker that is started and not known yet."""
+    came: list[tuple[int, FrameType | None]] = []
+    before = {
+        number: signal.signal(number, lambda *signalled: came.append(signalled))
+        for number in _SIGNALS
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        _stop(*came[0])
 
 
 def main() -> int:

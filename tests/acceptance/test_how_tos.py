@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import datetime as dt
 import importlib.util
 import json
 import re
 import shutil
 import subprocess
 import textwrap
-import threading
 import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import flask
 import marshmallow
 import pytest
-import sqlalchemy as sa
-from flask_sqlalchemy import SQLAlchemy
 from servers import Inbox
-from werkzeug.serving import make_server
+from whole_app import WholeApp, serving
 
 import flask_resthooks
-from flask_resthooks import RESTHooks, jobs, signals, signing
+from flask_resthooks import signals, signing
 
 HOW_TO = Path(flask_resthooks.__file__).parent.parent / "docs" / "how-to"
 
@@ -36,24 +30,11 @@ def blocks(page: str, language: str) -> list[str]:
     return [textwrap.dedent(block) for _, block in found]
 
 
-class World:
-    """An app whose owner is "1", with what a page's fragments take for granted; and its drains."""
+class World(WholeApp):
+    """With what a page's fragments take for granted."""
 
     def __init__(self, url: str, redis_url: str, **config: Any) -> None:
-        self.db = SQLAlchemy()
-        self.hooks = RESTHooks(self.db)
-        self.hooks.owner_loader(lambda: "1")
-        self.app = flask.Flask("world")
-        self.app.config.update(
-            {
-                "SQLALCHEMY_DATABASE_URI": url,
-                "RESTHOOKS_REDIS_URL": redis_url,
-                "RESTHOOKS_REQUIRE_HTTPS": False,
-                "RESTHOOKS_ALLOWED_NETWORKS": ["127.0.0.0/8"],
-                "RESTHOOKS_RETRY_SCHEDULE": [0],
-                **config,
-            }
-        )
+        super().__init__(url, redis_url, **config)
         self.told: list[tuple[str, str]] = []
         self.names: dict[str, Any] = {
             "__name__": "fragments",
@@ -71,37 +52,10 @@ class World:
                 exec(compile(text, page, "exec"), self.names)
         return self.names
 
-    def start(self) -> None:
-        self.db.init_app(self.app)
-        self.hooks.init_app(self.app)
-        with self.app.app_context():
-            self.db.create_all()
-
-    def close(self) -> None:
-        with self.app.app_context():
-            self.db.session.remove()
-            self.db.engine.dispose()
-
-    def call(self, method: str, path: str, body: Any = None) -> Any:
-        return self.app.test_client().open(f"/api/v1{path}", method=method, json=body)
-
-    def subscribe(self, url: str, **fields: Any) -> dict[str, Any]:
-        answer = self.call("POST", "/subscriptions", {"target_url": url, "events": ["*"], **fields})
-        assert answer.status_code == 201, answer.text
-        made: dict[str, Any] = answer.json
-        return made
-
     def emit(self, number: int) -> None:
         with self.app.app_context():
             self.hooks.emit("thing.happened", {"number": number}, owner="1")
             self.db.session.commit()
-
-    def drain(self) -> None:
-        runner = jobs.Runner(self.app.extensions["resthooks"].plant)
-        try:
-            runner.run()
-        finally:
-            runner.close()
 
 
 @pytest.fixture
@@ -157,19 +111,6 @@ def test_ed25519(sqlite_url: str, redis_url: str, inbox: Inbox, tmp_path: Path) 
     with pytest.raises(ValueError, match="signature"):
         by_hand.verify(other, hook.headers, hook.body)
     world.close()
-
-
-@contextlib.contextmanager
-def serving(app: flask.Flask) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(10)
 
 
 def test_what_was_missed(world: World, inbox: Inbox) -> None:
@@ -268,44 +209,6 @@ def test_the_owners_right_is_asked(world: World, inbox: Inbox) -> None:
         session.commit()
     world.drain()
     assert len(inbox.requests) == 2
-
-
-def test_old_rows_are_removed(postgresql_url: str, redis_url: str, inbox: Inbox) -> None:
-    world = World(postgresql_url, redis_url)
-    world.hooks.event_type("thing.happened")
-    world.start()
-    made = world.subscribe(inbox.url())
-    world.emit(1)
-    world.call("POST", f"/subscriptions/{made['id']}/ping")
-    world.drain()
-    world.emit(2)
-    inbox.answer = lambda request: (500, {}, b"")
-    tables = world.hooks.tables
-    with world.app.app_context():
-        engine = world.db.engine
-    with engine.begin() as connection:
-        old = dt.datetime.now(dt.timezone.utc) - dt.timedelta(days=91)
-        connection.execute(tables.event.update().values(created_at=old))
-    world.emit(3)
-    world.drain()
-    [script] = blocks("run-in-production", "sql")
-    with engine.connect() as connection:
-        for statement in script.replace("BEGIN;", "").replace("COMMIT;", "").split(";"):
-            if statement.strip():
-                connection.execute(sa.text(statement))
-        connection.commit()
-        left = connection.execute(sa.select(tables.event.c.data)).scalars().all()
-        assert left == ['{"number":3}']
-        deliveries = connection.scalar(sa.select(sa.func.count()).select_from(tables.delivery))
-        attempts = connection.scalar(sa.select(sa.func.count()).select_from(tables.attempt))
-        assert (deliveries, attempts) == (1, 1)
-    # What was delivered and is gone is not missed.
-    inbox.clear()
-    world.call("POST", f"/subscriptions/{made['id']}/recover", {"since": made["created_at"]})
-    inbox.answer = lambda request: 200
-    world.drain()
-    assert [json.loads(request.body)["data"] for request in inbox.requests] == [{"number": 3}]
-    world.close()
 
 
 ZAP = """

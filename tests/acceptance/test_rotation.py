@@ -11,7 +11,7 @@ from servers import Inbox, Request
 
 from flask_resthooks import signing
 
-COUNT = 5000
+COUNT = 2000
 SLACK = 2.0
 """Seconds between a claim, which takes the secrets that are valid, and the signature."""
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import marshmallow as ma
 import sqlalchemy as sa
+from emptying import empty
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import orm
@@ -88,7 +91,10 @@ class Event:
 
 
 class World:
-    """An app, its database, and the events that were committed."""
+    """An app, its database, and the events that were committed.
+
+    It serves one test after the other, each from `begin` to `end`, until one has `changed` it.
+    """
 
     def __init__(
         self,
@@ -114,24 +120,46 @@ class World:
         self.capture.listen(self.db.session)
         self.context = self.app.app_context()
         self.context.push()
+        self._listeners: list[Any] = []
         self.engine = self.db.engine
+        self.engines = list(self.db.engines.values())
         if self.engine.dialect.name == "sqlite":
-            for engine in self.db.engines.values():
+            for engine in self.engines:
                 begin_truly(engine)
         self.db.create_all()
         self.session: Any = self.db.session
         self._seen = 0
+        self.changed = False
+
+    def begin(self) -> None:
+        """As when it was made: nothing has happened yet."""
+        self.context = self.app.app_context()
+        self.context.push()
+        empty(self.engine, self.db.metadata.sorted_tables)
+        self._seen = self.wakes = 0
+
+    def end(self) -> None:
+        """What `begin` began."""
+        while self._listeners:
+            sa.event.remove(*self._listeners.pop())
+        self.db.session.remove()
+        self.context.pop()
 
     def close(self) -> None:
-        self.db.session.remove()
-        for engine in self.db.engines.values():
+        self.end()
+        for engine in self.engines:
             engine.dispose()
-        self.context.pop()
 
     def wake(self) -> None:
         self.wakes += 1
 
+    def listen(self, target: Any, name: str, listener: Any) -> None:
+        """An event listener, until `end`."""
+        sa.event.listen(target, name, listener)
+        self._listeners.append((target, name, listener))
+
     def track(self, model: type, name: str, schema: ma.Schema, owner: Any, **options: Any) -> None:
+        self.changed = True
         for verb in ("create", "update", "delete"):
             if f"{name}.{verb}" not in self.event_types:
                 self.event_types.add(EventType(f"{name}.{verb}", schema))
@@ -139,6 +167,7 @@ class World:
 
     def retrack(self, model: type, **changes: Any) -> None:
         """Track a model otherwise, which an app cannot."""
+        self.changed = True
         resource = self.capture._record_types._resources.pop(model)
         self.capture.track(model, dataclasses.replace(resource, **changes))
 
@@ -274,6 +303,37 @@ class World:
         self.track(Engineer, "engineer", EngineerSchema(), lambda person: 1)
         self.track(Car, "car", VehicleSchema(), lambda car: 1)
         self.track(Item, "item", ItemSchema(), lambda item: 1)
+
+
+class Worlds:
+    """Worlds of one database, one after the other: another one only if the last was changed."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._world: World | None = None
+
+    def __enter__(self) -> Worlds:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._world is not None:
+            for engine in self._world.engines:
+                engine.dispose()
+
+    @contextmanager
+    def one(self) -> Iterator[World]:
+        if self._world is None:
+            self._world = World(self._url)
+            self._world.end()
+        world = self._world
+        world.begin()
+        try:
+            yield world
+        finally:
+            world.end()
+            if world.changed:
+                self.__exit__()
+                self._world = None
 
 
 def begin_truly(engine: sa.Engine) -> None:

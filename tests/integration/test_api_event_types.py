@@ -16,7 +16,9 @@ import jsonschema_rs
 import marshmallow as ma
 import pytest
 import sqlalchemy as sa
+from emptying import empty
 from flask_sqlalchemy import SQLAlchemy
+from servers import PostgresServer
 from sqlalchemy import orm
 
 from flask_resthooks import RESTHooks, formats, ids, models, records
@@ -96,15 +98,37 @@ class Shop:
             self._models()
         self.db.init_app(self.app)
         self.hooks.init_app(self.app)
+        with self.app.app_context():
+            self.db.create_all()
+        self._shape = self._seen_from_outside()
+
+    def __enter__(self) -> Shop:
+        self.owner = "1"
         self.context = self.app.app_context()
         self.context.push()
-        self.db.create_all()
+        empty(self.db.engine, self.db.metadata.sorted_tables)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.db.session.remove()
+        self.context.pop()
+
+    @property
+    def is_as_new(self) -> bool:
+        """Whether no test has added something to it."""
+        return self._shape == self._seen_from_outside()
 
     def close(self) -> None:
-        self.db.session.remove()
-        for engine in self.db.engines.values():
-            engine.dispose()
-        self.context.pop()
+        with self.app.app_context():
+            self.db.drop_all()
+            for engine in self.db.engines.values():
+                engine.dispose()
+
+    def _seen_from_outside(self) -> Any:
+        app = self.app
+        functions = (app.before_request_funcs, app.after_request_funcs)
+        tables = sorted(self.db.metadata.tables)
+        return list(self.hooks.event_types), tables, repr(functions)
 
     def _models(self) -> None:
         db, hooks = self.db, self.hooks
@@ -136,12 +160,13 @@ class Shop:
     def model(self, table: str, type_: Any, schema: Any = NameSchema, **options: Any) -> Any:
         """Another tracked model, whose owner is of that type."""
 
-        class Thing(self.db.Model):
-            __tablename__ = table
-            id = sa.Column(sa.Integer, primary_key=True)
-            owner = sa.Column(type_)
-            name = sa.Column(sa.String(50))
-
+        columns = {
+            "__tablename__": table,
+            "id": sa.Column(sa.Integer, primary_key=True),
+            "owner": sa.Column(type_),
+            "name": sa.Column(sa.String(50)),
+        }
+        Thing = type(table.title(), (self.db.Model,), columns)
         self.hooks.resource(table, schema=schema, **{"owner": "owner", **options})(Thing)
         self.db.create_all()
         return Thing
@@ -178,18 +203,53 @@ class Shop:
             connection.execute(self.hooks.tables.event.delete())
 
 
-@pytest.fixture
-def shop(database_url: str) -> Iterator[Shop]:
-    made = Shop(database_url)
-    yield made
-    made.close()
+class Shops:
+    """Shops of one database, one after the other: another one only if the last is not as new."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._shop: Shop | None = None
+
+    def one(self) -> Shop:
+        if self._shop is not None and not self._shop.is_as_new:
+            self.close()
+        self._shop = self._shop or Shop(self._url)
+        return self._shop
+
+    def close(self) -> None:
+        if self._shop is not None:
+            self._shop.close()
+        self._shop = None
+
+
+@pytest.fixture(scope="module")
+def _sqlite_shops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shops]:
+    shops = Shops(f"sqlite:///{tmp_path_factory.mktemp('shop')}/test.db")
+    yield shops
+    shops.close()
+
+
+@pytest.fixture(scope="module")
+def _postgresql_shops(postgres_server: PostgresServer) -> Iterator[Shops]:
+    postgres_server.start()
+    url = postgres_server.lend_database()
+    shops = Shops(url)
+    yield shops
+    postgres_server.start()
+    shops.close()
+    postgres_server.take_back(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
+    with request.getfixturevalue(f"_{request.param}_shops").one() as made:
+        yield made
 
 
 @pytest.fixture
-def small_shop(sqlite_url: str) -> Iterator[Shop]:
-    made = Shop(sqlite_url)
-    yield made
-    made.close()
+def small_shop(_sqlite_shops: Shops) -> Iterator[Shop]:
+    with _sqlite_shops.one() as made:
+        yield made
 
 
 # Who sees which.
@@ -387,66 +447,61 @@ UUID = uuid.UUID("0b9e7f6a-2f0b-4c58-9d0a-6a3f1c5e8d27")
 FAR = 2**40
 
 
-@pytest.mark.parametrize(
-    ("type_", "owner", "strangers"),
-    [
-        (sa.Integer(), 7, ["007", "+7", " 7", "7 ", "7.0", "seven", "\u0667", "-7", str(FAR)]),
-        (sa.Integer(), -7, ["7", str(2**70), f"-{2**63 + 1}", "1" * 250]),
-        (sa.SmallInteger(), 7, [str(2**15), str(-(2**15) - 1)]),
-        (sa.BigInteger(), FAR, [str(2**63), str(-(2**63) - 1), str(FAR + 1)]),
-        (sa.String(40), "acme", ["Acme", "acme ", "7", "'; --"]),
-        (sa.String(40), "7", ["07"]),
-        (sa.Text(), "é", ["e"]),
-        (sa.Uuid(), UUID, [UUID.hex, str(UUID).upper(), "acme", "{" + str(UUID) + "}"]),
-        (sa.Uuid(as_uuid=False), str(UUID), [UUID.hex, "acme"]),
-        (GUID(), UUID, [UUID.hex, "acme", str(uuid.uuid4()), "7"]),
-        (Picky(40), "own-1", ["acme", "own-2"]),
-    ],
-)
-def test_the_owner_is_found_whatever_the_type_of_its_column(
-    shop: Shop, type_: Any, owner: Any, strangers: list[str]
-) -> None:
-    Thing = shop.model("thing", type_)
-    shop.insert(Thing, {"owner": owner, "name": "mine"})
-    shop.owner = str(owner)
-    assert [it["data"]["name"] for it in shop.sample("thing.create")] == ["mine"]
-    for stranger in strangers:
-        shop.owner = stranger
-        [made_up] = shop.sample("thing.create")
-        assert made_up["data"] == {"id": 1, "name": "text"}
+OWNERS = [
+    (sa.Integer(), 7, ["007", "+7", " 7", "7 ", "7.0", "seven", "\u0667", "-7", str(FAR)]),
+    (sa.Integer(), -7, ["7", str(2**70), f"-{2**63 + 1}", "1" * 250]),
+    (sa.SmallInteger(), 7, [str(2**15), str(-(2**15) - 1)]),
+    (sa.BigInteger(), FAR, [str(2**63), str(-(2**63) - 1), str(FAR + 1)]),
+    (sa.String(40), "acme", ["Acme", "acme ", "7", "'; --"]),
+    (sa.String(40), "7", ["07"]),
+    (sa.Text(), "é", ["e"]),
+    (sa.Uuid(), UUID, [UUID.hex, str(UUID).upper(), "acme", "{" + str(UUID) + "}"]),
+    (sa.Uuid(as_uuid=False), str(UUID), [UUID.hex, "acme"]),
+    (GUID(), UUID, [UUID.hex, "acme", str(uuid.uuid4()), "7"]),
+    (Picky(40), "own-1", ["acme", "own-2"]),
+]
 
 
-@pytest.mark.parametrize(
-    ("type_", "value", "text"),
-    [
-        (sa.Enum("a", "b", name="kind"), "a", "a"),
-        (sa.Numeric(10, 2), 7, "7.00"),
-        (sa.Boolean(), True, "True"),
-        (sa.Date(), dt.date(2024, 5, 6), "2024-05-06"),
-    ],
-)
-def test_an_owner_of_a_strange_type_is_known_by_the_events_alone(
-    shop: Shop, type_: Any, value: Any, text: str
-) -> None:
-    Thing = shop.model("thing", type_)
-    shop.insert(Thing, {"owner": value, "name": "unnoticed"})
-    shop.owner = text
-    assert shop.sample("thing.create")[0]["data"]["name"] == "text"
-    shop.add(Thing(owner=value, name="noticed"))
-    assert [it["data"]["name"] for it in shop.sample("thing.create")] == ["noticed"]
-    shop.owner = "what the type does not know"
-    assert shop.sample("thing.create")[0]["data"]["name"] == "text"
+def test_the_owner_is_found_whatever_the_type_of_its_column(shop: Shop) -> None:
+    for number, (type_, owner, strangers) in enumerate(OWNERS):
+        name = f"thing_{number}"
+        shop.insert(shop.model(name, type_), {"owner": owner, "name": "mine"})
+        shop.owner = str(owner)
+        assert [it["data"]["name"] for it in shop.sample(f"{name}.create")] == ["mine"], type_
+        for stranger in strangers:
+            shop.owner = stranger
+            [made_up] = shop.sample(f"{name}.create")
+            assert made_up["data"] == {"id": 1, "name": "text"}, (type_, stranger)
+
+
+STRANGE_OWNERS = [
+    (sa.Enum("a", "b", name="kind"), "a", "a"),
+    (sa.Numeric(10, 2), 7, "7.00"),
+    (sa.Boolean(), True, "True"),
+    (sa.Date(), dt.date(2024, 5, 6), "2024-05-06"),
+]
+
+
+def test_an_owner_of_a_strange_type_is_known_by_the_events_alone(shop: Shop) -> None:
+    for number, (type_, value, text) in enumerate(STRANGE_OWNERS):
+        name = f"thing_{number}"
+        Thing = shop.model(name, type_)
+        shop.insert(Thing, {"owner": value, "name": "unnoticed"})
+        shop.owner = text
+        assert shop.sample(f"{name}.create")[0]["data"]["name"] == "text", type_
+        shop.add(Thing(owner=value, name="noticed"))
+        assert [it["data"]["name"] for it in shop.sample(f"{name}.create")] == ["noticed"], type_
+        shop.owner = "what the type does not know"
+        assert shop.sample(f"{name}.create")[0]["data"]["name"] == "text", type_
 
 
 def test_what_a_database_holds_for_the_same_owner_need_not_be_it(sqlite_url: str) -> None:
     shop = Shop(sqlite_url)
-    try:
+    with shop:
         Thing = shop.model("thing", sa.String(20, collation="NOCASE"))
         shop.insert(Thing, {"owner": "ACME", "name": "theirs"}, {"owner": "acme", "name": "mine"})
         shop.owner = "acme"
         assert [it["data"]["name"] for it in shop.sample("thing.create")] == ["mine"]
-    finally:
-        shop.close()
 
 
 @pytest.mark.parametrize("owner", [lambda thing: thing.owner, "boss.owner", "property"])
@@ -743,11 +798,9 @@ def sample_events(shop: Shop, name: str, limit: int = 3) -> list[formats.Event]:
 @pytest.mark.parametrize("default", formats.NAMES)
 def test_the_apps_own_format_is_the_default(sqlite_url: str, default: str) -> None:
     shop = Shop(sqlite_url, RESTHOOKS_FORMAT=default)
-    try:
+    with shop:
         asked = shop.sample("contact.create", f"?format={default}")
         assert shop.sample("contact.create")[0].keys() == asked[0].keys()
-    finally:
-        shop.close()
 
 
 @pytest.mark.parametrize("query", ["?format=", "?format=xml", "?payload=", "?payload=none"])
@@ -868,7 +921,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "describe-event-types.md"
 def test_the_page_shows_what_there_is(sqlite_url: str) -> None:
     text = PAGE.read_text()
     shop = Shop(sqlite_url, with_models=False)
-    try:
+    with shop:
         names: dict[str, Any] = {
             "db": shop.db,
             "hooks": shop.hooks,
@@ -892,5 +945,3 @@ def test_the_page_shows_what_there_is(sqlite_url: str) -> None:
         assert shop.get("/contact.score").status_code == 200
         assert shop.get("/contact.audit").status_code == 404
         assert f"the last {records.LOOKED_AT} of" in text
-    finally:
-        shop.close()

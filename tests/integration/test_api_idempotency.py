@@ -7,14 +7,14 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from api_host import URL, Host, host, resolver
-from werkzeug.serving import make_server
+from api_host import URL, Host, Hosts, host, resolver
+from whole_app import serving
 
 import flask_resthooks
 from flask_resthooks import answers, models
@@ -37,6 +37,9 @@ class Work:
     """What the POST of `/things` and `/others` does, which a test may decide."""
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
         self.calls = 0
         self.then: Callable[[int], None] = lambda call: None
         self.answer: Any = {"secret": "x"}
@@ -64,9 +67,9 @@ class Others(Things):
         return once(self, self.work)
 
 
-def things(host: Host) -> Work:
+def with_things(host: Host) -> None:
     """Two more routes that create something; what is in their bodies does not matter."""
-    work = Work()
+    work = host.app.extensions["work"] = Work()
     blueprint = Blueprint("things", __name__, url_prefix=host.prefix)
     errors.register(blueprint)
     for view in (Things, Others):
@@ -74,14 +77,18 @@ def things(host: Host) -> Work:
         made.work = work
         blueprint.add_url_rule(f"/{view.__name__.lower()}", view_func=made, strict_slashes=False)
     host.app.register_blueprint(blueprint)
+
+
+def things(host: Host) -> Work:
+    """What these routes do."""
+    work: Work = host.app.extensions["work"]
+    work.begin()
     return work
 
 
 @pytest.fixture
-def acme(database_url: str) -> Iterator[Host]:
-    """Made anew: routes are added to it."""
-    with host(database_url) as made:
-        yield made
+def acme(hosts: Hosts) -> Host:
+    return hosts.one(with_things)
 
 
 def post(host: Host, body: Any = None, path: str = "/subscriptions", **headers: str) -> Any:
@@ -555,25 +562,17 @@ def test_a_method_that_forgets_the_key_is_found_at_once(fresh: Host) -> None:
 
 def test_the_how_to_does_what_it_says(database_url: str) -> None:
     setup, create, change, follow = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    with host(database_url) as acme:
-        server = make_server("127.0.0.1", 0, acme.app, threaded=True)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            names: dict[str, Any] = {}
-            exec(setup.replace("https://app.example.com", f"http://127.0.0.1:{server.port}"), names)
-            exec(create, names)
-            made = names["answer"]
-            assert made.status_code == 201
-            path = f"/subscriptions/{made.json()['id']}"
-            exec(change, names)
-            changed = names["add_event"](path, "invoice.paid")
-            assert changed.json()["events"] == ["contact.*", "invoice.paid"]
-            failed = acme.deliveries(made.json()["id"], 250, status="failed", due_at=None)
-            exec(follow.replace("sub_0190", made.json()["id"]), names)
-            assert [entry["id"] for entry in names["failed"]] == failed[::-1]
-            names["session"].close()
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
+    with host(database_url) as acme, serving(acme.app) as url:
+        names: dict[str, Any] = {}
+        exec(setup.replace("https://app.example.com", url), names)
+        exec(create, names)
+        made = names["answer"]
+        assert made.status_code == 201
+        path = f"/subscriptions/{made.json()['id']}"
+        exec(change, names)
+        changed = names["add_event"](path, "invoice.paid")
+        assert changed.json()["events"] == ["contact.*", "invoice.paid"]
+        failed = acme.deliveries(made.json()["id"], 250, status="failed", due_at=None)
+        exec(follow.replace("sub_0190", made.json()["id"]), names)
+        assert [entry["id"] for entry in names["failed"]] == failed[::-1]
+        names["session"].close()

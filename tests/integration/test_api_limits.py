@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from api_host import URL, Host, host
+from api_host import URL, Host, Hosts, host
 
 from flask_resthooks.api import limits
 from flask_resthooks.api.rows import write
@@ -19,17 +19,15 @@ OTHER_URL = "https://other.example.com/"
 
 
 @pytest.fixture
-def three(database_url: str) -> Iterator[Host]:
+def three(hosts: Hosts) -> Host:
     """An app that allows three subscriptions."""
-    with host(database_url, settings=Settings(subscription_limit=3)) as made:
-        yield made
+    return hosts.one(settings=Settings(subscription_limit=3))
 
 
 @pytest.fixture
-def unlike(database_url: str) -> Iterator[Host]:
+def unlike(hosts: Hosts) -> Host:
     """An app that refuses duplicates."""
-    with host(database_url, settings=Settings(refuse_duplicates=True)) as made:
-        yield made
+    return hosts.one(settings=Settings(refuse_duplicates=True))
 
 
 def at_once(*calls: Callable[[], Any]) -> list[Any]:

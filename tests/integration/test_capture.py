@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import marshmallow as ma
@@ -28,10 +27,8 @@ class BoxSchema(ma.Schema):
 
 
 @pytest.fixture
-def world(database_url: str) -> Iterator[World]:
-    world = World(database_url)
-    yield world
-    world.close()
+def world(capture_world: World) -> World:
+    return capture_world
 
 
 def count_statements(world: World, act: Any) -> list[str]:
@@ -699,7 +696,7 @@ class TestTransactions:
         contact.name = "Grace"
         world.session.flush()
         before = (set(contact.__dict__), len(world.session().identity_map))
-        sa.event.listen(
+        world.listen(
             world.session().__class__,
             "after_commit",
             lambda session: seen.append((set(contact.__dict__), len(session.identity_map))),
@@ -729,12 +726,15 @@ class TestTransactions:
         assert world.told() == [created(1)]
 
     def test_a_wake_that_raises_does_not_reach_the_committer(
-        self, world: World, caplog: pytest.LogCaptureFixture
+        self,
+        world: World,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         def fail() -> None:
             raise ConnectionError("no Redis")
 
-        world.capture._wake = fail
+        monkeypatch.setattr(world.capture, "_wake", fail)
         world.session.add(world.Contact(owner_id=1))
         world.session.commit()
         assert len(world.events()) == 1
@@ -1121,7 +1121,7 @@ class TestEmit:
         world.capture.emit(world.session, "contact.update", {}, 5)
         savepoint.rollback()
         parameters: list[int] = []
-        sa.event.listen(
+        world.listen(
             world.engine, "before_cursor_execute", lambda *args: parameters.append(len(args[3]))
         )
         world.session.commit()

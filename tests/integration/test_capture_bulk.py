@@ -16,10 +16,8 @@ CREATES = [("contact.create", "contact:1", None), ("contact.create", "contact:2"
 
 
 @pytest.fixture
-def world(database_url: str) -> Iterator[World]:
-    world = World(database_url)
-    yield world
-    world.close()
+def world(capture_world: World) -> World:
+    return capture_world
 
 
 @pytest.fixture
@@ -54,7 +52,7 @@ def commit_just_before(world: World, statement: str) -> None:
                     sa.insert(world.Line.__table__).values(order_id=1, position=9, amount=7)
                 )
 
-    sa.event.listen(world.engine, "before_cursor_execute", commit_another)
+    world.listen(world.engine, "before_cursor_execute", commit_another)
 
 
 def upsert(world: World, model: Any) -> Any:
@@ -195,7 +193,7 @@ class TestInsert:
 
     def test_a_thousand_rows_are_not_read_one_by_one(self, world: World) -> None:
         statements: list[str] = []
-        sa.event.listen(
+        world.listen(
             world.engine, "before_cursor_execute", lambda *args: statements.append(args[2])
         )
         rows = [{"owner_id": 1, "name": f"c{n}"} for n in range(1000)]

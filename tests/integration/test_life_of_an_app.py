@@ -10,10 +10,10 @@ from typing import Any
 import flask
 import marshmallow as ma
 import pytest
-from flask_sqlalchemy import SQLAlchemy
 from servers import Inbox
+from whole_app import WholeApp
 
-from flask_resthooks import RESTHooks, jobs, signals
+from flask_resthooks import signals
 from flask_resthooks.authorization import Event
 from flask_resthooks.errors import ConfigurationError
 from flask_resthooks.vault import make_key
@@ -24,13 +24,11 @@ class ThingSchema(ma.Schema):
     name = ma.fields.String()
 
 
-class World:
-    """An app with one tracked model, and its drains."""
+class World(WholeApp):
+    """With one tracked model."""
 
     def __init__(self, url: str, redis_url: str, **config: Any) -> None:
-        self.db = SQLAlchemy()
-        self.hooks = RESTHooks(self.db)
-        self.hooks.owner_loader(lambda: "1")
+        super().__init__(url, redis_url, **config)
 
         @self.hooks.resource(
             "thing",
@@ -44,52 +42,11 @@ class World:
             name = self.db.Column(self.db.String(100))
 
         self.Thing = Thing
-        self.app = flask.Flask("world")
-        self.app.config.update(
-            {
-                "SQLALCHEMY_DATABASE_URI": url,
-                "RESTHOOKS_REDIS_URL": redis_url,
-                "RESTHOOKS_REQUIRE_HTTPS": False,
-                "RESTHOOKS_ALLOWED_NETWORKS": ["127.0.0.0/8"],
-                "RESTHOOKS_RETRY_SCHEDULE": [0],
-                **config,
-            }
-        )
-
-    def start(self) -> None:
-        self.db.init_app(self.app)
-        self.hooks.init_app(self.app)
-        with self.app.app_context():
-            self.db.create_all()
-
-    def close(self) -> None:
-        with self.app.app_context():
-            self.db.session.remove()
-            self.db.engine.dispose()
-
-    def call(self, method: str, path: str, body: Any = None) -> Any:
-        return self.app.test_client().open(f"/api/v1{path}", method=method, json=body)
-
-    def subscribe(self, url: str, **fields: Any) -> dict[str, Any]:
-        answer = self.call("POST", "/subscriptions", {"target_url": url, "events": ["*"], **fields})
-        assert answer.status_code == 201, answer.text
-        made: dict[str, Any] = answer.json
-        return made
 
     def create(self, **values: Any) -> None:
         with self.app.app_context():
             self.db.session.add(self.Thing(**{"owner": "1", "name": "a", **values}))
             self.db.session.commit()
-
-    def drain(self) -> None:
-        runner = jobs.Runner(self.app.extensions["resthooks"].plant)
-        try:
-            runner.run()
-        finally:
-            runner.close()
-
-    def command(self, *words: str) -> Any:
-        return self.app.test_cli_runner().invoke(args=["resthooks", *words])
 
 
 @pytest.fixture

@@ -618,7 +618,7 @@ def assert_hidden(answer: Answer, log: str) -> None:
 @pytest.mark.parametrize(
     "bad",
     [
-        *("\r\n", "\n", "\r", "\0", "\x01", "\x0b", "\x1f", "\x7f"),
+        *("\r\n", "\n", "\r", "\0", "\x01", "\x0b", "\x1f", "\x7f", "\x85", "\x9b"),
         *("€", "\u0100", "\U0001f600", "\ud800", "\udc80", "\u2028"),
     ],
     ids=ascii,
@@ -647,7 +647,7 @@ def test_a_value_that_cannot_be_sent_is_its_own_attempts_failure_and_not_shown(
 
 
 def test_a_value_in_latin_1_arrives(make: Make) -> None:
-    text = "".join(map(chr, [9, *range(0x20, 0x7F), *range(0x80, 0x100)]))
+    text = "".join(map(chr, [9, *range(0x20, 0x7F), *range(0xA0, 0x100)]))
     with Receiver(answering()) as receiver:
         assert post(make(), receiver.url(), headers={"x-all": f"[{text}]"}).status == 200
         assert f"\r\nx-all: [{text}]\r\n".encode("latin-1") in receiver.requests[0]

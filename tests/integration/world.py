@@ -6,6 +6,7 @@ import datetime as dt
 from typing import Any
 
 import sqlalchemy as sa
+from emptying import empty
 
 from flask_resthooks import event_types, ids, models, signing
 from flask_resthooks.outbox import Claim, Outbox, Outcome
@@ -18,9 +19,14 @@ class World:
 
     def __init__(self, url: str) -> None:
         self.engine = sa.create_engine(url)
-        metadata = sa.MetaData()
-        self.tables = models.define(metadata)
-        metadata.create_all(self.engine)
+        self._metadata = sa.MetaData()
+        self.tables = models.define(self._metadata)
+        self._metadata.create_all(self.engine)
+        self.begin()
+
+    def begin(self) -> None:
+        """As when it was made: nothing has happened yet."""
+        empty(self.engine, self._metadata.sorted_tables)
         self.now = START
         self.outbox = Outbox(self.engine, self.tables, lambda: self.now)
         self.outbox.prepare()

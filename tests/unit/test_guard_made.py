@@ -8,7 +8,7 @@ from ipaddress import ip_network
 import pytest
 
 from flask_resthooks.errors import AddressRefused
-from flask_resthooks.guard import Guard, networks
+from flask_resthooks.guard import Guard, machine, networks
 
 
 def test_http_is_refused_unless_it_is_allowed() -> None:
@@ -77,3 +77,32 @@ def test_of_networks_one_in_the_other_the_smaller_is_found_first() -> None:
         (ip_network("11.0.0.0/8"), "c"),
         (ip_network("0.0.0.0/0"), "d"),
     )
+
+
+def test_a_route_with_bits_of_a_host_is_a_network_all_the_same() -> None:
+    found = machine.from_fib_trie("     |-- 10.1.2.3\n        /8 host LOCAL\n")
+    assert list(found) == [ip_network("10.0.0.0/8")]
+
+
+def test_a_machine_whose_name_is_none_has_no_addresses_by_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unknown(*_: object) -> object:
+        raise UnicodeError("label too long")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    assert list(machine._named()) == []
+
+
+def test_the_zone_of_an_address_that_this_machine_sends_from_does_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Probe(socket.socket):
+        def connect(self, address: object) -> None:
+            pass
+
+        def getsockname(self) -> tuple[str, int, int, int]:
+            return ("fe80::7%eth0", 40_000, 0, 2)
+
+    monkeypatch.setattr(socket, "socket", Probe)
+    assert set(machine._sending()) == {ip_network("fe80::7")}

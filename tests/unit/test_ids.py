@@ -40,6 +40,15 @@ def test_an_id_tells_the_time_it_was_made() -> None:
     assert int(ids.time_part(1700000000.5), 16) == 1700000000500
 
 
+def test_the_time_of_an_id_can_be_reckoned_with() -> None:
+    made = ids.new("evt", 1700000000.5)
+    assert ids.before(made, 0) == ids.time_part(1700000000.5)
+    assert ids.before(made, 3600) == ids.time_part(1700000000.5 - 3600)
+    assert ids.before(made, -3600) == ids.time_part(1700000000.5 + 3600)
+    assert ids.before(ids.new("evt", 1.0), 3600) == "0" * 12
+    assert ids.before("evt_" + "f" * 32, -1) > ids.time_part()
+
+
 def test_ids_of_one_moment_differ_in_all_their_random_digits() -> None:
     tails = [ids.new("evt", 0)[16:] for _ in range(500)]
     assert len(set(tails)) == 500

@@ -671,3 +671,79 @@ for act in (
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
     assert signing.crypto_available()
+
+
+def test_signatures_are_divided_by_spaces_alone() -> None:
+    headers = signed(b"{}")
+    right = headers["webhook-signature"]
+    for given_ in (f"v1,AAAA {right}", f"{right} v1,AAAA", f" {right}  "):
+        assert accepted({**headers, "webhook-signature": given_}, b"{}")
+    for blank in ("\t", "\n", "\r\n", "\f", ",", ";", "\0"):
+        assert not accepted({**headers, "webhook-signature": f"v1,AAAA{blank}{right}"}, b"{}")
+
+
+V1A_RULE = (
+    "a secret is 'whsk_' and an ed25519 private key in base64: 32 bytes, or 64 with the public key"
+    " that belongs to it"
+)
+
+
+def test_each_message_says_its_rule_and_nothing_else() -> None:
+    zeros = encoded("whpk_", bytes(32))
+    for secret, rule in (
+        ("whsec_", "a secret is 'whsec_' and 24 to 64 bytes in base64; this one has 0"),
+        ("whsec", "a secret is 'whsec_' and 24 to 64 bytes in base64"),
+        ("whsk_AA==", V1A_RULE),
+        ("whsk_?", V1A_RULE),
+        ("whpk_AA==", "a secret is 'whpk_' and the 32 bytes of an ed25519 public key in base64"),
+        (
+            zeros,
+            "a secret is 'whpk_' and the 32 bytes of an ed25519 public key in base64; for this one,"
+            " anybody can sign",
+        ),
+    ):
+        with pytest.raises(ConfigurationError) as refused:
+            check_secrets(secret)
+        assert str(refused.value) == rule
+    with pytest.raises(ConfigurationError) as refused:
+        check_secret("whsec", V1A)
+    assert str(refused.value) == V1A_RULE
+    with pytest.raises(ConfigurationError) as refused:
+        check_secrets([])
+    assert str(refused.value) == "at least one secret is needed"
+    with pytest.raises(ConfigurationError) as refused:
+        new_secret("v2")
+    assert str(refused.value) == "a kind of signature is 'v1' or 'v1a'"
+
+
+def test_each_refusal_says_what_is_wrong_with_the_headers() -> None:
+    right = signed(b"{}")
+    for changed, message in (
+        *(
+            ({name: ""}, "webhook-id, webhook-timestamp and webhook-signature are needed")
+            for name in HEADERS
+        ),
+        (
+            {"webhook-id": "a.b"},
+            "webhook-id is not 1 to 255 visible ASCII characters, none of them a dot",
+        ),
+        ({"webhook-timestamp": "1.5"}, "webhook-timestamp is not a whole number of seconds"),
+        ({"webhook-timestamp": "1"}, "webhook-timestamp is more than 300 seconds off"),
+        ({"webhook-signature": "é"}, "webhook-signature is not ASCII"),
+        ({"webhook-signature": "v1,AAAA"}, "no signature in webhook-signature is right"),
+    ):
+        with pytest.raises(SignatureError) as refused:
+            verify(SECRET, {**right, **changed}, b"{}", now=NOW)
+        assert str(refused.value) == message
+
+
+def test_without_cryptography_it_is_said_what_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.asymmetric", None)
+    assert not signing.crypto_available()
+    with pytest.raises(ConfigurationError) as refused:
+        new_secret(V1A)
+    assert str(refused.value) == (
+        "v1a signatures (whsk_ and whpk_ secrets) need the package cryptography: "
+        "pip install 'flask_resthooks[crypto]'"
+    )
+    assert refused.value.__suppress_context__
