@@ -550,3 +550,22 @@ def test_an_id_that_cannot_be_one_is_not_there(acme: Host, bad: str) -> None:
     for path in (f"/subscriptions/{bad}", f"/deliveries/{bad}", f"/event-types/{bad}"):
         answer = acme.call("GET", path)
         assert (answer.status_code, answer.json["error_code"]) == (404, "not_found")
+
+
+def test_a_machine_without_room_for_another_thread_takes_a_name_for_a_slow_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from flask_resthooks.api import targets
+    from flask_resthooks.guard import Guard
+
+    check = targets.TargetCheck(Guard(resolver=resolver))
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        for _ in range(targets.MAX_RESOLVING + 1):
+            assert check.objection("https://inside.example.com/") is None
+    # None of these takes up room.
+    assert "inside.example.com" in str(check.objection("https://inside.example.com/"))

@@ -300,7 +300,7 @@ def test_a_host_that_refuses_connections_costs_a_few_attempts_and_comes_back(
     subscription = world.subscribe("*", target_url=gone)
     world.happen(count=200)
     engine = make(retry_schedule=[0, 1, 1])
-    engine.run()
+    engine.run(time_slice=2)
     assert 0 < len(world.attempts()) < 100
     assert {attempt.error for attempt in world.attempts()} == {"connection"}
     assert sum(row.attempts == 0 for row in world.deliveries()) > 100
@@ -309,7 +309,7 @@ def test_a_host_that_refuses_connections_costs_a_few_attempts_and_comes_back(
     with world.engine.begin() as connection:  # as the API does
         connection.execute(table.update().values(host=f"127.0.0.1:{inbox.port}"))
     world.later(retry.FIRST_BREAK)
-    engine.run()
+    engine.run(time_slice=2)
     assert {row.status for row in world.deliveries()} == {"delivered"}
 
 

@@ -380,3 +380,18 @@ def test_the_indexes_serve_the_questions_of_the_pipeline(world: World) -> None:
             prefix = "EXPLAIN QUERY PLAN" if sqlite else "EXPLAIN"
             plan = str(connection.exec_driver_sql(f"{prefix} {compiled}").all())
             assert index in plan
+
+
+@pytest.mark.parametrize("old", [0, 3, 2500])
+def test_answers_that_are_given_no_more_are_removed_whatever_the_retention(
+    world: World, old: int
+) -> None:
+    row = {"owner": "1", "fingerprint": "", "status_code": 201, "headers": "[]", "body": "{}"}
+    now = world.outbox.now()
+    ages = [*range(86_401, 86_401 + old), 60]
+    rows = [{**row, "key": str(age), "created_at": now - dt.timedelta(seconds=age)} for age in ages]
+    with world.engine.begin() as connection:
+        connection.execute(world.tables.answer.insert(), rows)
+    assert world.outbox.tidy(0, 0.0) == old
+    with world.engine.connect() as connection:
+        assert connection.scalars(sa.select(world.tables.answer.c.key)).all() == ["60"]
