@@ -19,7 +19,7 @@ from .fairness import Share, pick
 from .hosts import Hosts
 from .looking import Found, Looking
 from .subscriptions import finished
-from .turns import Bookings, book, held, needs_turn, probes
+from .turns import Bookings, book, held, is_probe, needs_turn, probes
 
 log = logging.getLogger(__name__)
 
@@ -143,9 +143,9 @@ class Claiming:
     ) -> tuple[list[Any], dict[str, dt.datetime]]:
         """Those of the rows that may be sent, and until when the rest of their subscriptions wait:
         nearly all hosts are well, and then it is all."""
-        silent = {row.host for row in rows if retry.is_silent(row.host_silences)}
+        silent = {row.host for row in rows if is_probe(row)}
         booked = self._hosts.book_probes(connection, silent, until)
-        free, waiting = probes(rows, booked)
+        free, waiting = probes(rows, booked, until.isoformat())
         return free, dict.fromkeys(waiting, until)
 
     def _park(self, connection: sa.Connection, damaged: Mapping[str, str], now: dt.datetime) -> int:
@@ -276,7 +276,7 @@ def _claim(row: Any, event: formats.Event, token: str, now: dt.datetime) -> Clai
         intent_secret=row.intent_secret,
         confirmed=row.confirmed_at is not None,
         faults=row.faults,
-        probe=retry.is_silent(row.host_silences),
+        probe=is_probe(row),
     )
 
 

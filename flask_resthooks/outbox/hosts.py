@@ -56,16 +56,17 @@ class Hosts:
     def note(self, outcomes: Sequence[Outcome], connection: sa.Connection) -> None:
         """Note what outcomes tell of the hosts.
 
-        By events alone: many share a host, and each could have it asked by tests.
+        What is bad, by events alone: many share a host, and each could have it asked by tests.
         """
-        events = [outcome for outcome in outcomes if outcome.claim.kind == EVENT]
         by_host: dict[str, list[Outcome]] = {}
-        for outcome in events:
-            by_host.setdefault(outcome.claim.host, []).append(outcome)
+        for outcome in outcomes:
+            good = outcome.status_code is not None and outcome.status_code not in retry.THROTTLING
+            if good or outcome.claim.kind == EVENT:
+                by_host.setdefault(outcome.claim.host, []).append(outcome)
         known = self._known(by_host, connection)
         for host in sorted(by_host):
             some, row = by_host[host], known.get(host)
-            if row is not None and any(outcome.status == "delivered" for outcome in some):
+            if row is not None and any(_delivered(outcome) for outcome in some):
                 self._forget(row, connection)
                 row = None
             if any(outcome.status_code in retry.THROTTLING for outcome in some):
@@ -156,6 +157,10 @@ class Hosts:
         insert: Any = sqlite.insert if self._database.sqlite else postgresql.insert
         statement = insert(table).values(host=host, **values)
         connection.execute(statement.on_conflict_do_update(index_elements=["host"], set_=values))
+
+
+def _delivered(outcome: Outcome) -> bool:
+    return outcome.status == "delivered" and outcome.claim.kind == EVENT
 
 
 def _probed(outcomes: Sequence[Outcome]) -> bool:

@@ -13,11 +13,12 @@ it, without losing any of their attempts.
 from __future__ import annotations
 
 import datetime as dt
+import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..models import EVENT, PING
+from ..models import EVENT, HANDSHAKE, PING
 from ..retry import is_silent
 
 BURST = 1.0
@@ -32,12 +33,15 @@ def held(rows: Sequence[Any], now: dt.datetime) -> tuple[list[Any], dict[str, dt
     """Those rows that need not wait for their receiver or its host; and until when each of the
     other subscriptions has to.
 
-    :param rows: with `subscription_id`, `turn_at` and `host_turn_at` (None: at any time).
+    :param rows: with `kind`, `subscription_id`, `turn_at` and `host_turn_at` (None: at any time),
+        and `host_silences`.
     """
     free: list[Any] = []
     until: dict[str, dt.datetime] = {}
     for row in rows:
-        turns = [turn for turn in (row.turn_at, row.host_turn_at) if turn is not None]
+        # Who has something tested wants to see now how a silent host is.
+        hosts = None if is_test(row) and is_silent(row.host_silences) else row.host_turn_at
+        turns = [turn for turn in (row.turn_at, hosts) if turn is not None]
         turn = max(turns, default=now)
         if turn > now:
             until[row.subscription_id] = turn
@@ -46,27 +50,43 @@ def held(rows: Sequence[Any], now: dt.datetime) -> tuple[list[Any], dict[str, dt
     return free, until
 
 
-def probes(rows: Sequence[Any], booked: Collection[str]) -> tuple[list[Any], dict[str, str]]:
+def is_test(row: Any) -> bool:
+    """Whether a delivery tells nothing that has happened: it asks how a receiver is."""
+    return bool(row.kind in (HANDSHAKE, PING))
+
+
+def is_probe(row: Any) -> bool:
+    """Whether a delivery that may be sent now finds out whether its host gives answers again."""
+    return is_silent(row.host_silences) and not is_test(row)
+
+
+def probes(
+    rows: Sequence[Any], booked: Collection[str], salt: str
+) -> tuple[list[Any], dict[str, str]]:
     """Those rows that may be sent although their host may be silent still; and the hosts of the
     subscriptions whose other deliveries wait for that.
 
     One of each owner: else one owner's silent receiver could stand for what others have there.
 
-    :param rows: with `owner`, `host` and `host_silences`, in their order.
+    :param rows: with `kind`, `owner`, `subscription_id`, `host`, `host_silences`; in their order.
     :param booked: hosts that may be probed now, of those that are silent.
+    :param salt: another one each time: it decides which of an owner's subscriptions it is, so that
+        each of them comes up.
     """
-    free: list[Any] = []
     waiting: dict[str, str] = {}
-    probed: set[tuple[str, str]] = set()
+    chosen: dict[tuple[str, str], Any] = {}
     for row in rows:
-        if not is_silent(row.host_silences):
-            free.append(row)
-        elif row.host in booked:
+        if is_probe(row) and row.host in booked:
             waiting[row.subscription_id] = row.host
-            if (row.owner, row.host) not in probed:
-                probed.add((row.owner, row.host))
-                free.append(row)
-    return free, waiting
+            other = chosen.setdefault((row.owner, row.host), row)
+            if _lot(row, salt) < _lot(other, salt):
+                chosen[row.owner, row.host] = row
+    probing = {id(row) for row in chosen.values()}
+    return [row for row in rows if not is_probe(row) or id(row) in probing], waiting
+
+
+def _lot(row: Any, salt: str) -> int:
+    return zlib.crc32(f"{salt} {row.subscription_id}".encode())
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ from world import World
 from flask_resthooks import retry
 from flask_resthooks.outbox import Claim
 from flask_resthooks.outbox.looking import OTHERS, Looking
+from flask_resthooks.outbox.subscriptions import send
 
 Make = Callable[..., Engine]
 
@@ -234,6 +235,23 @@ def test_any_answer_shows_that_a_host_is_back(world: World) -> None:
     due = world.now + dt.timedelta(seconds=300)
     world.outbox.settle([world.outcome(probe, "pending", next_at=due, status_code=500)])
     assert len(world.outbox.claim(100, 60)) == 29
+
+
+def test_a_ping_does_not_wait_and_what_it_finds_out_counts(world: World) -> None:
+    id_ = world.subscribe("*", target_url="https://gone.example.com/")
+    world.happen(count=30)
+    world.outbox.fan_out(100)
+    silent(world, world.outbox.claim(10, 60))
+    assert world.outbox.claim(100, 60) == []
+    with world.engine.begin() as connection:
+        row = connection.execute(
+            world.tables.subscription.select().where(world.tables.subscription.c.id == id_)
+        ).mappings()
+        send(world.tables, connection, dict(row.one()), "ping", "resthooks.ping", world.now)
+    (ping,) = world.outbox.claim(100, 60)
+    assert (ping.kind, ping.probe) == ("ping", False)
+    world.outbox.settle([world.outcome(ping, status_code=200)])
+    assert len(world.outbox.claim(100, 60)) == 20
 
 
 def test_each_owner_has_a_probe_so_that_one_cannot_speak_for_all(world: World) -> None:

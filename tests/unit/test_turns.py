@@ -19,7 +19,7 @@ NOW = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
 def row(id_: str = "1", subscription: str = "s", **values: Any) -> Any:
     base = {
         **{"kind": "event", "rate": None, "turn_at": None, "host_turn_at": None},
-        **{"booked": False, "due_at": NOW},
+        **{"booked": False, "due_at": NOW, "host_silences": None},
     }
     return SimpleNamespace(**{**base, "id": id_, "subscription_id": subscription, **values})
 
@@ -116,14 +116,32 @@ def test_of_a_silent_host_one_of_each_owner_is_a_probe() -> None:
         of_host("6", "d", "2", "well", SILENCES - 1),
         of_host("7", "e", "1", "away", SILENCES),
     ]
-    free, waiting = probes(rows, {"gone", "away"})
-    assert [one.id for one in free] == ["1", "4", "5", "6", "7"]
+    ping = of_host("8", "a", "1", "gone", SILENCES)
+    ping.kind = "ping"
+    free, waiting = probes([*rows, ping], {"gone", "away"}, "salt")
+    ids = [one.id for one in free]
+    assert ids in (["1", "4", "5", "6", "7", "8"], ["3", "4", "5", "6", "7", "8"])
     assert waiting == {"a": "gone", "b": "gone", "c": "gone", "e": "away"}
 
 
 def test_a_silent_host_that_another_worker_probes_is_left_to_it() -> None:
     rows = [of_host("1", "a", "1", "gone", SILENCES), of_host("2", "b", "1", "well", 0)]
-    assert probes(rows, ()) == ([rows[1]], {})
+    assert probes(rows, (), "salt") == ([rows[1]], {})
+
+
+def test_each_subscription_of_an_owner_comes_up_as_a_probe() -> None:
+    rows = [of_host(str(n), f"s{n}", "1", "gone", SILENCES) for n in range(5)]
+    seen = {one.id for salt in range(100) for one in probes(rows, {"gone"}, str(salt))[0]}
+    assert seen == {"0", "1", "2", "3", "4"}
+    assert probes(rows, {"gone"}, "7") == probes(rows, {"gone"}, "7")
+
+
+def test_a_test_does_not_wait_for_a_silent_host_but_for_one_that_asked_for_slowness() -> None:
+    for kind in ("ping", "handshake"):
+        silent = row("1", kind=kind, host_turn_at=after(5), host_silences=SILENCES)
+        busy = row("2", "t", kind=kind, host_turn_at=after(5), host_silences=0)
+        asked = row("3", "u", kind=kind, turn_at=after(5), host_silences=SILENCES)
+        assert held([silent, busy, asked], NOW) == ([silent], {"t": after(5), "u": after(5)})
 
 
 def test_a_host_has_one_name_however_it_is_spelt() -> None:
