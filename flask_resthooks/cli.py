@@ -23,6 +23,7 @@ from .jobs import Plant
 from .models import utcnow
 from .outbox import Outbox, Removed
 from .outbox.recovery import begin_recovery, going_on
+from .schema import check_schema
 from .sealing import check_seals, reseal_all
 from .settings import shown
 from .worker import work
@@ -147,6 +148,10 @@ def prune(older_than: float | None) -> None:
             f"it is a number of days, more than 0 and at most {LONGEST_RETENTION}",
             param_hint="--older-than",
         )
+    try:
+        check_schema(plant.engine(), plant.tables, current_app.extensions)
+    except ConfigurationError as error:
+        raise click.ClickException(str(error)) from error
     outbox = Outbox(plant.engine(), plant.tables)
     removed: Removed = Counter()
     told_at = time.monotonic()

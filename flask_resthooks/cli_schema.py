@@ -17,26 +17,38 @@ from .schema import check_schema
 
 
 @click.command("upgrade")
+@click.option("--without-revision", is_flag=True, help="Although the app uses Flask-Migrate.")
 @with_appcontext
-def upgrade() -> None:
+def upgrade(without_revision: bool) -> None:
     """Add to the database what this version of the package needs: tables, columns, indexes.
 
-    For apps without Alembic. Run it before the new version's processes start; those of the old one
-    may go on meanwhile. What is broken off is gone on with by the next run.
+    For apps without Alembic: a revision that adds the same would fail after it. Run it before the
+    new version's processes start; those of the old one may go on meanwhile. What is broken off is
+    gone on with by the next run.
     """
     plant: Plant = current_app.extensions["resthooks"].plant
+    if "migrate" in current_app.extensions and not without_revision:
+        raise click.ClickException(
+            "this app uses Flask-Migrate: run `flask resthooks revision` and `flask db upgrade`; "
+            "or, if its tree shall not know of it, `flask resthooks upgrade --without-revision`"
+        )
     engine = plant.engine()
     count = 0
     try:
         for change in take_steps(engine, plant.tables.event.metadata):
             click.echo(f"added {change}")
             count += 1
-        # What no step adds, has never been there in any release.
-        check_schema(engine, plant.tables, current_app.extensions)
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from error
     except sa.exc.DBAPIError as error:
         raise click.ClickException(f"{error.orig}; run it again to go on") from error
+    try:
+        check_schema(engine, plant.tables, {})
+    except ConfigurationError as error:
+        what = str(error).rpartition("; ")[0] or str(error)
+        raise click.ClickException(
+            f"{what}, which rows that there are have no value for: restore it from a backup"
+        ) from error
     if not count:
         click.echo("there is nothing to add")
 

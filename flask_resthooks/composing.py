@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 from collections.abc import Collection, Hashable, Iterator, Mapping
 
 from . import formats, own_headers, signing
@@ -121,6 +122,7 @@ class Composer:
         key = (claim.event.id, formats.shape_of(recipient))
         body = bodies.get(key)
         if body is None:
+            _check(claim.event)
             # What we have to say ourselves is short enough always, and cannot be looked up.
             limit = formats.MAX_DATA if _is_ours(claim) else self._settings.payload_limit
             body = bodies[key] = formats.fitting_body(
@@ -153,3 +155,11 @@ class Composer:
 
 def _is_ours(claim: Claim) -> bool:
     return claim.event.type.startswith(f"{RESERVED}.")
+
+
+def _check(event: formats.Event) -> None:
+    """:raises ValueError: if what is stored of an event is no JSON any more: it would be signed
+    and sent as it is."""
+    json.loads(event.data)
+    if event.previous is not None:
+        json.loads(event.previous)

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from . import ids
 from .errors import AddressRefused, ConfigurationError
@@ -62,6 +64,9 @@ class UTCDateTime(sa.types.TypeDecorator[dt.datetime]):
     def __reduce__(self) -> tuple[Any, ...]:  # pickle looks where `__module__` says
         return _utc_date_time, ()
 
+    def column_expression(self, column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        return _within_years(column)
+
     def process_bind_param(self, value: dt.datetime | None, dialect: Any) -> dt.datetime | None:
         if value is None:
             return None
@@ -74,6 +79,31 @@ class UTCDateTime(sa.types.TypeDecorator[dt.datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class _within_years(FunctionElement[dt.datetime]):
+    """A time that Python knows, too: PostgreSQL's `infinity` is the year 9999."""
+
+    inherit_cache = True
+
+    def __init__(self, column: sa.ColumnElement[Any]) -> None:
+        super().__init__(column)
+        self.type = column.type
+
+
+@compiles(_within_years)
+def _clamped(element: _within_years, compiler: Any, **options: Any) -> str:
+    column = compiler.process(element.clauses, **options)
+    first, last = (f"timestamptz '{year}-01-01 00:00:00+00'" for year in ("0002", "9999"))
+    return (
+        f"CASE WHEN {column} > {last} THEN {last} WHEN {column} < {first} THEN {first} "
+        f"ELSE {column} END"
+    )
+
+
+@compiles(_within_years, "sqlite")
+def _as_it_is(element: _within_years, compiler: Any, **options: Any) -> str:
+    return str(compiler.process(element.clauses, **options))
 
 
 def _utc_date_time() -> UTCDateTime:

@@ -336,8 +336,8 @@ class Settings:
         0.0,
         _number(0, 3600, "seconds"),
         "For how long a worker owns the deliveries it has claimed: so long those of a worker "
-        "that died stay untouched. Must be longer than an attempt can last; 0 means 60, or more "
-        "if `RESTHOOKS_TIMEOUT` asks for it.",
+        "that died stay untouched. Must be longer than `RESTHOOKS_TIMEOUT` and 10 seconds; 0 means "
+        "60, or more if `RESTHOOKS_TIMEOUT` asks for it.",
     )
 
     @property
@@ -381,6 +381,8 @@ def from_config(config: Mapping[str, Any], intents: Collection[str] = ()) -> Set
             f"RESTHOOKS_INTENT = {intent!r} needs RESTHOOKS_ORIGIN: a host name, such as "
             "'crm.example.com'"
         )
+    if values.get("proxy_resolves") and not values.get("proxy"):
+        wrong.append("RESTHOOKS_PROXY_RESOLVES = True needs RESTHOOKS_PROXY: there is no other way")
     if wrong:
         raise ConfigurationError("; ".join(wrong))
     settings = Settings(**values)

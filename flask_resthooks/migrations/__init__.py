@@ -18,8 +18,14 @@ STEPS: tuple[Sequence[Change], ...] = (step_1.CHANGES, step_2.CHANGES)
 
 
 def missing(found: Found, steps: Sequence[Sequence[Change]] = STEPS) -> list[Change]:
-    """What a database has yet to be given, in order."""
-    return [change for step in steps for change in step if not change.made(found)]
+    """What a database has yet to be given, in order; what it has lost of it included."""
+    todo: list[Change] = []
+    for change in (change for step in steps for change in step):
+        if not change.made(found):
+            todo.append(change)
+        elif isinstance(change, AddTable):
+            todo += change.lost(found)
+    return todo
 
 
 __all__ = ["STEPS", "AddColumn", "AddIndex", "AddTable", "Change", "missing"]

@@ -43,6 +43,33 @@ class AddTable:
         yield ddl.CreateTable(table)
         yield from map(ddl.CreateIndex, indexes_of(table))
 
+    def lost(self, found: Found) -> list[AddColumn | AddIndex]:
+        """What somebody has removed of the table, and can be added again."""
+        table = self.define(sa.MetaData())
+        columns = [
+            AddColumn(self.table, lambda name=name: self._column(name))  # type: ignore[misc]
+            for name in table.c.keys()  # noqa: SIM118  (a collection, not a dict)
+            if name not in found.columns[self.table]
+            and (table.c[name].nullable or table.c[name].server_default is not None)
+        ]
+        indexes = [
+            AddIndex(
+                self.table,
+                str(index.name),
+                [column.name for column in index.columns],
+                _condition(index),
+                bool(index.unique),
+            )
+            for index in indexes_of(table)
+            if index.name not in found.indexes.get(self.table, ())
+        ]
+        return [*columns, *indexes]
+
+    def _column(self, name: str) -> sa.Column[Any]:
+        return next(
+            item for item in self.items() if isinstance(item, sa.Column) and item.name == name
+        )
+
     def define(self, like: sa.MetaData) -> sa.Table:
         return sa.Table(self.table, beside(like), *self.items(), **self.options)
 
@@ -129,6 +156,11 @@ def _add_column(element: _AddColumn, compiler: Any, **options: Any) -> str:
     (column,) = element.table.columns
     name = compiler.preparer.format_table(element.table)
     return f"ALTER TABLE {name} ADD COLUMN {compiler.get_column_specification(column)}"
+
+
+def _condition(index: sa.Index) -> str | None:
+    where = index.dialect_options["postgresql"]["where"]
+    return None if where is None else str(where)
 
 
 def beside(like: sa.MetaData) -> sa.MetaData:

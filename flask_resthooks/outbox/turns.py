@@ -13,6 +13,7 @@ it, without losing any of their attempts.
 from __future__ import annotations
 
 import datetime as dt
+import math
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ from ..retry import is_silent
 
 BURST = 1.0
 """Seconds of a rate that may be sent at once."""
+
+LEAST_RATE = 1e-4
+"""Deliveries per minute."""
 
 LATE = 5.0
 """Seconds by which a booked turn may be late: after that, it is booked anew. Else all turns that
@@ -108,9 +112,14 @@ def needs_turn(row: Any, now: dt.datetime) -> bool:
 
     A rate is for what happens and for tests; what is said once is not held back by it.
     """
-    if row.rate is None or row.kind not in (EVENT, PING):
+    if row.kind not in (EVENT, PING) or not _is_rate(row.rate):
         return False
     return not row.booked or row.due_at < now - dt.timedelta(seconds=LATE)
+
+
+def _is_rate(rate: Any) -> bool:
+    """Whether a row has a rate that can be kept to: less than one in a week is none of ours."""
+    return isinstance(rate, (int, float)) and math.isfinite(rate) and rate >= LEAST_RATE
 
 
 def book(

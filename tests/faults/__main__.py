@@ -27,12 +27,19 @@ def _rounds(fault: Fault, given: int | None, short: bool) -> int:
     return KILLS if fault.family == "kills" else ROUNDS
 
 
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least one")
+    return number
+
+
 def parser() -> argparse.ArgumentParser:
     """Of the command's options."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="of the first round; then one more")
     parser.add_argument("--fault", action="append", help="its name; several times for several")
-    parser.add_argument("--rounds", type=int, help="of each fault")
+    parser.add_argument("--rounds", type=_positive, help="of each fault")
     parser.add_argument("--database", choices=[*BOTH, "both"], default="both")
     parser.add_argument("--short", action="store_true", help="a few short rounds of each")
     parser.add_argument("--jobs", type=int, default=3, help="faults at a time")
@@ -53,6 +60,8 @@ def main() -> int:
         parser().error(str(error.args[0]))
     databases = BOTH if options.database == "both" else (options.database,)
     chosen = [(fault, one) for fault in faults for one in fault.databases if one in databases]
+    if not chosen:
+        parser().error(f"none of these faults is one of {options.database}")
     start = time.monotonic()
     results: list[Result] = []
     # The longest first, so that none is left over at the end.

@@ -437,6 +437,8 @@ DAMAGE: dict[str, tuple[str, dict[str, Any]]] = {
     "no list of secrets": ("subscription", {"former_secrets": {"a": 1}}),
     "the receiver's headers": ("subscription", {"headers": "no object"}),
     "an unknown format": ("subscription", {"format": "morse"}),
+    "what has happened": ("event", {"data": "{no"}),
+    "the former values": ("event", {"data": "{}", "previous": "{"}),
 }
 
 
@@ -444,12 +446,13 @@ DAMAGE: dict[str, tuple[str, dict[str, Any]]] = {
 def test_a_damaged_row_is_parked_and_does_not_stop_its_batch(
     world: World, make: Make, inbox: Inbox, what: str
 ) -> None:
-    damaged = world.subscribe("*", target_url=inbox.url())
+    damaged = world.subscribe("bad.*", target_url=inbox.url())
     for _ in range(3):
-        world.subscribe("*", target_url=inbox.url())
+        world.subscribe("good.*", target_url=inbox.url())
+    (event,) = world.happen("bad.create")
+    world.happen("good.create")
     table, values = DAMAGE[what]
-    change(world, getattr(world.tables, table), damaged, **values)
-    world.happen()
+    change(world, getattr(world.tables, table), event if table == "event" else damaged, **values)
     bad = parked(world, make(), inbox, others=3)
     assert bad.subscription_id == damaged
     assert bad.status == "failed" and bad.reason.startswith("parked after 3 tries: ")
@@ -513,6 +516,48 @@ def test_what_cannot_even_be_read_is_parked(sqlite_url: str, inbox: Inbox, what:
     assert row.reason.startswith("parked after 3 tries: its row ")
     engine.transport.close()
     world.engine.dispose()
+
+
+@pytest.mark.parametrize("value", ["infinity", "-infinity"])
+def test_a_time_beyond_pythons_stops_nobody(postgresql_url: str, inbox: Inbox, value: str) -> None:
+    """PostgreSQL knows some that an operator may have written by hand."""
+    world = World(postgresql_url)
+    engine = Engine(world)
+    columns = {
+        "subscription": ["turn_at", "booked_until", "failing_since", "failed_at", "expires_at"],
+        "event": ["created_at"],
+        "delivery": ["due_at", "created_at"],
+    }
+    for table, names in columns.items():
+        for name in names:
+            id_ = world.subscribe(f"{name}.*", target_url=inbox.url())
+            (event,) = world.happen(f"{name}.create")
+            world.outbox.fan_out(10)
+            (delivery,) = [row.id for row in world.deliveries() if row.subscription_id == id_]
+            key = {"subscription": id_, "event": event, "delivery": delivery}[table]
+            with world.engine.begin() as connection:
+                connection.exec_driver_sql(
+                    f"UPDATE resthooks_{table} SET {name} = %s WHERE id = %s", (value, key)
+                )
+    world.subscribe("good.*", target_url=inbox.url("/good"))
+    world.happen("good.create")
+    engine.run(time_slice=2)
+    assert [request.path for request in inbox.requests].count("/good") == 1
+    statuses = Counter(row.status for row in world.deliveries())
+    assert statuses["delivered"] >= 6 and statuses["sending"] == 0
+    engine.transport.close()
+    world.engine.dispose()
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, 1e-300])
+def test_a_rate_that_is_none_stops_nobody(
+    world: World, make: Make, inbox: Inbox, rate: float
+) -> None:
+    world.subscribe("*", target_url=inbox.url(), rate=rate)
+    world.subscribe("*", target_url=inbox.url())
+    world.happen()
+    make().run(time_slice=2)
+    assert [row.status for row in world.deliveries()] == ["delivered"] * 2
 
 
 def test_what_an_app_raises_about_the_right_is_no_fault_of_the_delivery(

@@ -136,13 +136,18 @@ def test_without_a_retention_the_command_asks_for_one(small: Shop) -> None:
     assert small.count == 0
 
 
-def test_a_command_that_the_database_fails_says_how_to_go_on(small: Shop) -> None:
-    with small.app.app_context():
-        small.db.drop_all()
+def test_a_command_that_the_database_fails_says_how_to_go_on(
+    small: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Outbox, age: dt.timedelta) -> Iterator[Counter[str]]:
+        yield Counter(events=3)
+        raise sa.exc.OperationalError("DELETE", {}, Exception("the server is gone"))
+
+    monkeypatch.setattr(Outbox, "prune", fail)
     done = small.prune()
     assert done.exit_code == 1
-    assert "no such table" in done.output
-    assert "run it again to go on" in done.output
+    assert "3 events" in done.output
+    assert "the server is gone; run it again to go on" in done.output
 
 
 def drained(runner: jobs.Runner) -> None:

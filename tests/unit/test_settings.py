@@ -65,7 +65,7 @@ GOOD: dict[str, list[tuple[Any, Any]]] = {
             "http://user:password@proxy.example.com:3128",
         )
     ],
-    "proxy_resolves": [(True, True), (False, False)],
+    "proxy_resolves": [(False, False)],
     "concurrency": [(1, 1), (1000, 1000)],
     "host_concurrency": [(0, 0), (1, 1), (1000, 1000)],
     "transport": [(name, name) for name in transport.TRANSPORTS],
@@ -152,6 +152,15 @@ SECRET = ("encryption_keys", "proxy")
 
 def key(name: str) -> str:
     return f"RESTHOOKS_{name.upper()}"
+
+
+def test_names_for_the_proxy_need_a_proxy() -> None:
+    with pytest.raises(
+        ConfigurationError, match="PROXY_RESOLVES = True needs RESTHOOKS_PROXY"
+    ):
+        from_config({"RESTHOOKS_PROXY_RESOLVES": True})
+    config = {"RESTHOOKS_PROXY_RESOLVES": True, "RESTHOOKS_PROXY": "http://proxy:3128"}
+    assert from_config(config).proxy_resolves
 
 
 def rule_of(name: str) -> str:

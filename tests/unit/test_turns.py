@@ -102,6 +102,13 @@ def test_turns_never_exceed_the_rate_and_each_has_one(
     assert took >= count * (60 / rate - 1e-6) - 1e-3
 
 
+def test_a_rate_that_is_none_is_not_kept_to() -> None:
+    for rate in (None, 0, 0.0, -1.0, 1e-300, float("nan"), float("inf"), "x"):
+        assert not needs_turn(row(rate=rate), NOW)
+    assert needs_turn(row(rate=1e-4), NOW)
+    assert book([row(rate=1e-4)], NOW, {"s": None}).until
+
+
 def of_host(id_: str, subscription: str, owner: str, host: str, silences: int | None) -> Any:
     return row(id_, subscription, owner=owner, host=host, host_silences=silences)
 
