@@ -155,9 +155,7 @@ def key(name: str) -> str:
 
 
 def test_names_for_the_proxy_need_a_proxy() -> None:
-    with pytest.raises(
-        ConfigurationError, match="PROXY_RESOLVES = True needs RESTHOOKS_PROXY"
-    ):
+    with pytest.raises(ConfigurationError, match="PROXY_RESOLVES = True needs RESTHOOKS_PROXY"):
         from_config({"RESTHOOKS_PROXY_RESOLVES": True})
     config = {"RESTHOOKS_PROXY_RESOLVES": True, "RESTHOOKS_PROXY": "http://proxy:3128"}
     assert from_config(config).proxy_resolves
