@@ -43,12 +43,9 @@ def upgrade(without_revision: bool) -> None:
     except sa.exc.DBAPIError as error:
         raise click.ClickException(f"{error.orig}; run it again to go on") from error
     try:
-        check_schema(engine, plant.tables, {})
+        check_schema(engine, plant.tables, {}, "no step can add that again")
     except ConfigurationError as error:
-        what = str(error).rpartition("; ")[0] or str(error)
-        raise click.ClickException(
-            f"{what}, which rows that there are have no value for: restore it from a backup"
-        ) from error
+        raise click.ClickException(str(error)) from error
     if not count:
         click.echo("there is nothing to add")
 

@@ -223,7 +223,7 @@ class Drain:
                 self._window.add(claim)
                 self._land(claim, ours(error))
             else:
-                self._window.add(claim)
+                self._window.add(claim, request.body)
                 self._dispatcher.add(claim, request)
                 self._dispatcher.pump()
         if sealed:

@@ -22,8 +22,10 @@ PREFIX = "resthooks_"
 
 _INVALID = """
 SELECT index.relname
-  FROM pg_catalog.pg_index JOIN pg_catalog.pg_class AS index ON index.oid = indexrelid
- WHERE NOT indisvalid
+  FROM pg_catalog.pg_index
+  JOIN pg_catalog.pg_class AS index ON index.oid = indexrelid
+  JOIN pg_catalog.pg_namespace AS schema ON schema.oid = index.relnamespace
+ WHERE NOT indisvalid AND schema.nspname = :schema
 """
 
 # PostgreSQL's codes for a table and a column that are not there; SQLite has words only.
@@ -51,7 +53,8 @@ class Found:
             return cls({}, {}, {})
         broken: set[str] = set()
         if connection.dialect.name == "postgresql":
-            broken.update(connection.scalars(sa.text(_INVALID)))
+            where = {"schema": schema or inspector.default_schema_name}
+            broken.update(connection.scalars(sa.text(_INVALID), where))
         columns = inspector.get_multi_columns(schema, filter_names=names)
         indexes = inspector.get_multi_indexes(schema, filter_names=names)
         return cls(
@@ -67,10 +70,13 @@ class Found:
         )
 
 
-def check_schema(engine: sa.Engine, tables: Tables, extensions: Mapping[str, Any]) -> None:
+def check_schema(
+    engine: sa.Engine, tables: Tables, extensions: Mapping[str, Any], advice: str | None = None
+) -> None:
     """See that the tables are those that this version works on.
 
     :param extensions: the app's; they tell which commands it has.
+    :param advice: what to do if something is missing; None: `remedy`.
     :raises SchemaMismatch: it says what is missing, and what is to be run.
     """
     with engine.connect() as connection:
@@ -80,7 +86,7 @@ def check_schema(engine: sa.Engine, tables: Tables, extensions: Mapping[str, Any
     if lacking:
         raise SchemaMismatch(
             f"the database does not fit flask_resthooks {__version__}: it lacks "
-            f"{', '.join(lacking)}; {remedy(extensions)}"
+            f"{', '.join(lacking)}; {advice or remedy(extensions)}"
         )
     strange = [
         f"{table.name}.{name}"

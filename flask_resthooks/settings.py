@@ -370,8 +370,7 @@ def from_config(config: Mapping[str, Any], intents: Collection[str] = ()) -> Set
         try:
             values[field.name] = field.metadata["check"](config[name])
         except ValueError as rule:
-            secret = field.metadata["secret"] and not name.endswith("_URL")
-            given = "what is given" if secret else shown(repr(config[name]))
+            given = "what is given" if field.metadata["secret"] else repr(config[name])
             wrong.append(f"{name} = {given} is not allowed; it must be {rule}")
     intent = values.get("intent", NO_INTENT)
     if intent not in (NO_INTENT, *intents):
@@ -405,9 +404,11 @@ def describe() -> Iterator[tuple[str, str, str, str]]:
 
 
 def shown(url: str) -> str:
-    """A URL as it may be shown in logs and messages: without its password."""
-    head, at, tail = url.rpartition("@")
+    """A URL as it may be shown in logs and messages: without its password, which may stand in its
+    query as well."""
+    bare, query, _ = url.partition("?")
+    head, at, tail = bare.rpartition("@")
     scheme, slashes, user = head.partition("://")
-    if not at or not slashes:
-        return url
-    return f"{scheme}://{user.partition(':')[0]}:…@{tail}"
+    if at and slashes:
+        bare = f"{scheme}://{user.partition(':')[0]}:…@{tail}"
+    return f"{bare}?…" if query else bare

@@ -21,7 +21,8 @@ def without_secrets(error: Exception, secrets: Iterable[str | None]) -> Exceptio
     tells its type and its place alone.
     """
     said = "".join(traceback.format_exception(error))
-    if not any(secret and secret in said for secret in secrets):
+    forms = (form for secret in secrets if secret for form in (secret, repr(secret)[1:-1]))
+    if not any(form in said for form in forms):
         return error
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""

@@ -17,6 +17,9 @@ from .outbox import Claim, Outcome
 MOST = 1000
 """Deliveries that are claimed and not settled, at most."""
 
+MEMORY = 64 * 1024 * 1024
+"""Bytes of bodies and events with which nothing more is claimed."""
+
 AHEAD = 0.5
 """Seconds of work that are claimed in advance, at the pace of the last settle."""
 
@@ -37,6 +40,8 @@ class Window:
         self._dispatcher = dispatcher
         self._least = self.size = least
         self._claims: dict[str, Claim] = {}
+        self._bytes: dict[str, int] = {}
+        self._held = 0
         self._of_subscription: Counter[str] = Counter()
         self._pace: dict[str, int] = {}
         self.settled_at = 0.0
@@ -52,21 +57,25 @@ class Window:
     @property
     def room(self) -> int:
         """How many more there may be."""
-        return self.size - len(self._claims)
+        return 0 if self._held > MEMORY else self.size - len(self._claims)
 
     @property
     def slow(self) -> int:
         """How many of them may go to slow receivers."""
         return self.size // SLOW_PARTS
 
-    def add(self, claim: Claim) -> None:
+    def add(self, claim: Claim, body: bytes = b"") -> None:
         """A claim is on its way."""
         self._claims[claim.delivery_id] = claim
+        size = len(body) + len(claim.event.data) + len(claim.event.previous or "")
+        self._bytes[claim.delivery_id] = size
+        self._held += size
         self._of_subscription[claim.subscription_id] += 1
 
     def remove(self, claim: Claim) -> None:
         """It has come back."""
         del self._claims[claim.delivery_id]
+        self._held -= self._bytes.pop(claim.delivery_id)
         self._of_subscription[claim.subscription_id] -= 1
         if not self._of_subscription[claim.subscription_id]:
             del self._of_subscription[claim.subscription_id]

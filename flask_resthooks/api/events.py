@@ -97,11 +97,11 @@ class Events(_View):
         :raises APIError: 422, if it is none of theirs.
         """
         table = self.context.tables.event
-        one = sa.select(table.c.owner, table.c.position).where(table.c.id == event_id)
+        one = sa.select(table.c.position).where(table.c.id == event_id, table.c.owner == self.owner)
         row = self.context.db.session.execute(one).first()
         if row is None and ids.before(event_id, -LATE) < ids.time_part():
             return self._beyond_gone(event_id, ascending)
-        if row is None or row.owner != self.owner or row.position is None:
+        if row is None or row.position is None:
             raise invalid({name: ["That event is not in the log."]})
         position: int = row.position
         return table.c.position > position if ascending else table.c.position < position

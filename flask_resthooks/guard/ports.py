@@ -52,7 +52,7 @@ _LISTENERS: dict[str, tuple[int, ...]] = {
     "ActiveMQ": (61616,),
     # What runs programs, or hands out secrets, for those who can reach it.
     "Java RMI": (1099,),
-    "Docker": (2375, 2376, 2377),
+    "Docker": (2375, 2376, 2377, 4243),
     "etcd": (2379, 2380),
     "Remote Desktop": (3389,),
     "Selenium": (4444,),
@@ -66,6 +66,9 @@ _LISTENERS: dict[str, tuple[int, ...]] = {
     "Vault": (8200,),
     "Consul": (8500, 8501),
     "Chrome's debugger": (9222,),
+    "Spark": (6066,),
+    "ClickHouse": (8123,),
+    "Ray": (8265,),
     "Zabbix": (10050, 10051),
 }
 

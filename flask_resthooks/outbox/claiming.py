@@ -28,6 +28,9 @@ GONE = "the event is no longer kept"
 MEMORY = 64 * 1024 * 1024
 """Bytes of events that one claim takes on."""
 
+MEMORY_OF_BODY = 256 * 1024
+"""Bytes that a body of a long event is counted for."""
+
 POSTPONED_AT_ONCE = 10_000
 """Deliveries of one subscription that one look postpones, at most."""
 
@@ -132,8 +135,12 @@ class Claiming:
         found = connection.execute(sa.select(event.c.id, size).where(among(event.c.id, ids)))
         sizes: dict[str, int] = {row[0]: row[1] for row in found}
         left = MEMORY
+        seen: set[str] = set()
         for number, row in enumerate(rows):
-            left -= sizes.pop(row.event_id, 0)
+            size_ = sizes.get(row.event_id, 0)
+            # Read once; but each subscription may get a body of its own.
+            left -= min(size_, MEMORY_OF_BODY) if row.event_id in seen else size_
+            seen.add(row.event_id)
             if left < 0 and number:
                 return list(rows[:number])
         return list(rows)

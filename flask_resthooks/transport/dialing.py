@@ -14,7 +14,7 @@ from ..errors import AddressRefused
 from ..guard import Guard, Target
 from .failures import Failed
 from .http1 import NotHTTP
-from .lookups import Address, Late, Lookups
+from .lookups import Address, Full, Late, Lookups
 from .proxy import Proxy, Refused
 
 log = logging.getLogger(__name__)
@@ -84,12 +84,17 @@ class Dialer:
         host = target.host
         try:
             return self._lookups.find(
-                functools.partial(self._guard.resolve, host, target.port), deadline
+                (host, target.port),
+                functools.partial(self._guard.resolve, host, target.port),
+                deadline,
             )
         except AddressRefused:
             raise
         except Late:
             raise Failed("connect_timeout", f"the name {host!r} was not resolved in time") from None
+        except Full:  # no fault of this receiver's: it is given back, and tried again
+            detail = "too many names of others are being resolved; nothing was sent"
+            raise Failed("not_started", detail) from None
         except (OSError, UnicodeError) as error:
             raise Failed("dns", f"the name {host!r} cannot be resolved: {error}") from error
 
@@ -168,9 +173,9 @@ class Dialer:
     def _reach(self, proxy: Proxy, deadline: float) -> socket.socket:
         """Connect to the proxy: its address is the operator's, and not judged."""
         try:
-            addresses = self._lookups.find(functools.partial(_look_up, proxy), deadline)
+            addresses = self._lookups.find(proxy, functools.partial(_look_up, proxy), deadline)
             return self._first(addresses, deadline)
-        except (Late, Failed, OSError, UnicodeError) as error:
+        except (Late, Full, Failed, OSError, UnicodeError) as error:
             why = "it was not resolved in time" if isinstance(error, Late) else error
             raise self._failed(
                 "the outbound proxy cannot be reached",

@@ -61,9 +61,9 @@ def answer(
     word, detail = _describe(failure) if failure is not None else (None, "")
     if word == "protocol" and _repeats(detail, sent):
         detail = "the answer is not HTTP: it repeats what was sent"
-    return Answer(
-        status, word, printable(detail[:MAX_DETAIL]), body, headers, time.monotonic() - start
-    )
+    duration = time.monotonic() - start
+    shown = printable(detail[:MAX_DETAIL])
+    return Answer(status, word, shown, body, headers, duration, word != "not_started")
 
 
 def _repeats(detail: str, headers: Mapping[str, str]) -> bool:

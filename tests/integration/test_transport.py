@@ -811,6 +811,25 @@ def test_a_resolver_that_hangs_is_given_up(make: Make) -> None:
     wake.set()
 
 
+def test_names_that_hang_are_not_held_against_others(make: Make) -> None:
+    wake = threading.Event()
+
+    def resolver(host: str, *_: Any, **__: Any) -> Any:
+        if host.startswith("hang"):
+            wake.wait(10)
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+    transport = make(Guard(resolver=resolver), connect_timeout=0.3, timeout=5, concurrency=1)
+    for _ in range(6):  # of one name, one lookup hangs
+        assert post(transport, "https://hang0.example.com/").error == "connect_timeout"
+    assert post(transport, "https://good.example.com/").error == "dns"
+    for number in range(1, 4):  # as many as may
+        assert post(transport, f"https://hang{number}.example.com/").error == "connect_timeout"
+    answer = post(transport, "https://good.example.com/")
+    assert (answer.error, answer.started) == ("not_started", False)
+    wake.set()
+
+
 # Addresses
 
 

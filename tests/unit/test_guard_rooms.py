@@ -51,7 +51,7 @@ LISTENERS = """
 1883 MQTT
 2049 4045 NFS
 2181 ZooKeeper
-2375 2376 2377 Docker
+2375 2376 2377 4243 Docker
 2379 2380 etcd
 3306 MySQL
 3389 Remote Desktop
@@ -82,6 +82,9 @@ LISTENERS = """
 9092 Kafka
 9200 9300 Elasticsearch
 9222 Chrome's debugger
+6066 Spark
+8123 ClickHouse
+8265 Ray
 10050 10051 Zabbix
 10080 Amanda
 11211 memcached

@@ -147,7 +147,7 @@ BAD: dict[str, list[Any]] = {
 }
 
 
-SECRET = ("encryption_keys", "proxy")
+SECRET = ("encryption_keys", "proxy", "redis_url")
 
 
 def key(name: str) -> str:
@@ -349,6 +349,8 @@ def test_the_lease_margin_is_what_settling_may_take() -> None:
         ("redis://:s3cret@localhost:6379/0", "redis://:…@localhost:6379/0"),
         ("rediss://user:s3cr@t@host/0", "rediss://user:…@host/0"),
         ("unix:///run/redis.sock", "unix:///run/redis.sock"),
+        ("redis://host/0?password=s3cret", "redis://host/0?…"),
+        ("redis://:s3@host/0?username=me&password=p@ss", "redis://:…@host/0?…"),
     ],
 )
 def test_a_password_is_not_shown(url: str, seen: str) -> None:
