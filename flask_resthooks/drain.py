@@ -26,7 +26,7 @@ from .judging import Judge, without_texts
 from .lanes import Lanes
 from .models import EVENT, HANDSHAKE, NOTICE, PING
 from .outbox import EVERYBODY, Claim, Outbox, Outcome, Settled, Sight
-from .settings import Settings
+from .settings import LEASE_MARGIN, Settings
 from .transport import Answer, Transport
 from .vault import Vault
 from .window import SHORTEST, Window
@@ -59,6 +59,9 @@ LOOK_PAUSE = 0.1
 
 PATIENCE = 20.0
 """Seconds for which a drain tries to write down what was sent, while the lease lasts."""
+
+LEAST_PATIENCE = LEASE_MARGIN - 2.0
+"""The same, at least: so much is left of a lease after the longest attempt that began the latest."""
 
 FRESH = 120.0
 """Seconds after its claim by which an attempt must have begun: receivers take a timestamp that is
@@ -328,7 +331,8 @@ class Drain:
 
         Not for longer than the lease has room for: then it is sent again, by whoever claims it.
         """
-        patience = min(self._settings.lease - self._settings.start_margin, PATIENCE)
+        left = self._settings.lease - self._settings.start_margin
+        patience = min(max(left, LEAST_PATIENCE), PATIENCE)
         until = time.monotonic() + patience
         pause = 0.05
         while True:
