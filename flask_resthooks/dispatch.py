@@ -110,8 +110,9 @@ class Dispatcher:
             answer = Answer(None, error="internal", detail=ours(error))
         with self._lock:
             self._lanes.end(claim.delivery_id, time.monotonic())
-        self._landed(claim, answer)
+        # In this order: when all have landed, nobody is about to begin anything.
         self.pump()
+        self._landed(claim, answer)
 
     def _take_back(self, wanted: Callable[[str], bool]) -> list[Claim]:
         return [self._waiting.pop(item)[0] for item in self._lanes.withdraw(wanted)]

@@ -25,7 +25,7 @@ from .intents import Intent
 from .judging import Judge, without_texts
 from .lanes import Lanes
 from .models import EVENT, HANDSHAKE, NOTICE, PING
-from .outbox import EVERYBODY, Claim, Outbox, Outcome, Settled, Sight
+from .outbox import EVERYBODY, UNREADABLE, Claim, Outbox, Outcome, Settled, Sight
 from .settings import LEASE_MARGIN, Settings
 from .transport import Answer, Transport
 from .vault import Vault
@@ -61,7 +61,7 @@ PATIENCE = 20.0
 """Seconds for which a drain tries to write down what was sent, while the lease lasts."""
 
 LEAST_PATIENCE = LEASE_MARGIN - 2.0
-"""The same, at least: so much is left of a lease after the longest attempt that began the latest."""
+"""The same, at least: so much is left of a lease after the attempt that began the latest."""
 
 FRESH = 120.0
 """Seconds after its claim by which an attempt must have begun: receivers take a timestamp that is
@@ -138,7 +138,7 @@ class Drain:
         """
         end = time.monotonic() + time_slice
         try:
-            self._again(self._outbox.expire)
+            self._aside(self._outbox.expire, 0)
             while not self._stopping() and time.monotonic() < end:
                 self._take_on()
                 if self._window:
@@ -160,7 +160,9 @@ class Drain:
             return
         fan_out = self._fan_out
         delay = self._settings.retry_schedule[0]
-        events, deliveries = self._outbox.fan_out(fan_out, delay, self._sight)
+        events, deliveries = self._aside(
+            lambda: self._outbox.fan_out(fan_out, delay, self._sight), (0, 0)
+        )
         if deliveries > FAN_OUT_DELIVERIES:
             self._fan_out = max(1, events * FAN_OUT_DELIVERIES // deliveries)
         else:
@@ -174,7 +176,7 @@ class Drain:
         self._held_back = bool(self._window.full())
         released = 0
         if 2 * len(claims) < room:  # what is new comes before what was missed
-            released = self._again(lambda: self._outbox.recover(self._sight))
+            released = self._aside(lambda: self._outbox.recover(self._sight), 0)
         if events < fan_out and 2 * len(claims) < room and not released:
             now = time.monotonic()
             self._look_at = now + max(LOOK_PAUSE, 4 * (now - start))
@@ -196,6 +198,7 @@ class Drain:
         timestamp = int(self._outbox.now().timestamp())
         refused: list[tuple[Claim, str]] = []
         sealed: list[Claim] = []
+        twice: list[Claim] = []
         for number, claim in enumerate(claims):
             now = time.monotonic()
             if now > start_before:  # the app took long to say who may be told
@@ -203,6 +206,9 @@ class Drain:
                 break
             if self._landed and now - self._window.settled_at > SEND_PAUSE:
                 self._settle()
+            if claim.delivery_id in self._window:  # its lease ended while it was on its way
+                twice.append(claim)
+                continue
             try:
                 objection = self._objection(claim)
             except Exception as error:  # the app does not know now: it may at the next attempt
@@ -229,6 +235,9 @@ class Drain:
                 self._window.add(claim, request.body)
                 self._dispatcher.add(claim, request)
                 self._dispatcher.pump()
+        if twice:
+            pause = self._settings.timeout
+            self._persist(lambda some: self._outbox.give_back(some, pause), twice)
         if sealed:
             self._persist(lambda some: self._outbox.give_back(some, KEY_PAUSE), sealed)
         if refused:
@@ -320,8 +329,40 @@ class Drain:
         except sa.exc.DataError:
             log.exception("what came back cannot be stored; it is settled without its texts")
             bare = [without_texts(outcome) for outcome in outcomes]
-            settled = self._persist(self._settle_in_bulk, bare)
+            settled = self._one_by_one(bare)
+        except UNREADABLE:
+            log.exception("what came back cannot be settled at once; one by one")
+            settled = self._one_by_one(outcomes)
         return settled
+
+    def _one_by_one(self, outcomes: list[Outcome]) -> Settled:
+        """Settle all at once if that works; else each by itself, and what cannot be settled at all
+        is sent again when its lease ends."""
+        try:
+            settled: Settled = self._persist(self._settle_in_bulk, outcomes)
+            return settled
+        except (sa.exc.DataError, *UNREADABLE):
+            held: set[str] = set()
+            disabled: dict[str, str] = {}
+            recovered: dict[str, dt.datetime] = {}
+        for outcome in outcomes:
+            try:
+                one: Settled = self._persist(self._settle_in_bulk, [outcome])
+            except (sa.exc.DataError, *UNREADABLE):
+                log.exception("the delivery %s cannot be settled", outcome.claim.delivery_id)
+                continue
+            held |= one.held
+            disabled |= one.disabled
+            recovered |= one.recovered
+        return Settled(frozenset(held), disabled, recovered)
+
+    def _aside(self, act: Callable[[], Result], nothing: Result) -> Result:
+        """Do what goes beside the sending: a row of it that cannot be read does not stop that."""
+        try:
+            return self._again(act)
+        except UNREADABLE:
+            log.exception("something beside the sending failed")
+            return nothing
 
     def _settle_in_bulk(self, outcomes: list[Outcome]) -> Settled:
         return self._outbox.settle(outcomes, self._settings.disable_after)
@@ -357,7 +398,7 @@ class Drain:
 
     def _worth_waiting(self) -> bool:
         """Wait a moment if something falls due soon; False if nothing does."""
-        self._again(self._outbox.expire)
+        self._aside(self._outbox.expire, 0)
         due = self._outbox.next_due()
         if due is None:
             return False

@@ -24,6 +24,10 @@ NEW_PARTS, SLOW_PARTS, SPARE_PARTS = 4, 2, 4
 """Of so many parts of all places one is for a lane that nobody knows, for a slow one, and kept for
 those that answer at once."""
 
+LEAST_PARTS = 8
+"""Of so many parts of all places slow ones get one, whatever the others have to send; and one is
+kept from new ones, however many they are."""
+
 MOST_KNOWN = 10_000
 """Lanes that are remembered while nothing of them is on its way."""
 
@@ -58,6 +62,9 @@ class Lanes:
         self._places = places
         self._host_places = host_places or places
         self._unsure_places = max(places - places // SPARE_PARTS, 1)
+        least = max(places // LEAST_PARTS, 1)
+        self._slow_least = least
+        self._shown_places = max(places - least, 1)
         self._lanes: dict[str, _Lane] = {}
         self._hosts: dict[str, _Host] = {}
         self._of_item: dict[str, _Lane] = {}
@@ -66,6 +73,7 @@ class Lanes:
         self._turns: dict[bool, deque[_Lane]] = {True: deque(), False: deque()}
         self._in_flight = 0
         self._unsure_in_flight = 0  # of those that are not quick
+        self._slow_in_flight = 0
 
     def __len__(self) -> int:
         """How many items wait or are in flight."""
@@ -85,9 +93,11 @@ class Lanes:
         """The next item that may go, which is in flight from now on; None if none may."""
         if self._in_flight >= self._places:
             return None
-        found = self._next(self._turns[False])
-        if found is None and self._unsure_in_flight < self._unsure_places:
-            found = self._next(self._turns[True])
+        slow_first = self._slow_in_flight < self._slow_least
+        found = None
+        for slow in (slow_first, not slow_first):
+            if found is None and (not slow or self._unsure_in_flight < self._unsure_places):
+                found = self._next(self._turns[slow])
         if found is None:
             return None
         item = found.waiting.popleft()
@@ -97,6 +107,7 @@ class Lanes:
         self._active[found] = None
         self._in_flight += 1
         self._unsure_in_flight += found.pace != "quick"
+        self._slow_in_flight += found.pace == "slow"
         self._hosts[found.host].in_flight += 1
         return item
 
@@ -108,6 +119,7 @@ class Lanes:
             del self._active[lane]
         self._in_flight -= 1
         self._unsure_in_flight -= lane.pace != "quick"
+        self._slow_in_flight -= lane.pace == "slow"
         host = self._hosts[lane.host]
         host.in_flight -= 1
         if took < SLOW_AFTER:
@@ -156,8 +168,7 @@ class Lanes:
     @property
     def slow(self) -> int:
         """How many items wait for, or are in flight to, slow receivers."""
-        in_flight = sum(len(lane.begun) for lane in self._active if lane.pace == "slow")
-        return in_flight + sum(len(lane.waiting) for lane in self._turns[True])
+        return self._slow_in_flight + sum(len(lane.waiting) for lane in self._turns[True])
 
     def pace(self, lane: str, host: str, now: float) -> Pace:
         """How a receiver is known."""
@@ -193,12 +204,13 @@ class Lanes:
     def _next(self, turns: deque[_Lane]) -> _Lane | None:
         """The next lane that may begin something, taken out of its place."""
         room = self._unsure_in_flight < self._unsure_places
+        shows = self._unsure_in_flight < self._shown_places
         for _ in range(len(turns)):
             lane = turns.popleft()
             if (
                 len(lane.begun) < self.limit(lane.pace)
                 and self._hosts[lane.host].in_flight < self._host_places
-                and (lane.pace == "quick" or not lane.begun or room)
+                and (lane.pace == "quick" or room or (shows and not lane.begun))
             ):
                 return lane
             turns.append(lane)
@@ -213,6 +225,7 @@ class Lanes:
             return
         self._unsure_in_flight += ((pace != "quick") - (lane.pace != "quick")) * len(lane.begun)
         before, after = lane.pace == "slow", pace == "slow"
+        self._slow_in_flight += (after - before) * len(lane.begun)
         lane.pace = pace
         if before == after:
             return

@@ -180,7 +180,7 @@ def decide_fault(faults: int, detail: str) -> Decision:
     :param detail: what is wrong.
     """
     if faults <= len(FAULT_PAUSES):
-        return Decision("pending", delay=FAULT_PAUSES[faults - 1])
+        return Decision("pending", delay=FAULT_PAUSES[max(faults, 1) - 1])
     return Decision("failed", reason=f"parked after {faults} tries: {detail}")
 
 

@@ -46,6 +46,9 @@ class Window:
         self._pace: dict[str, int] = {}
         self.settled_at = 0.0
 
+    def __contains__(self, delivery_id: str) -> bool:
+        return delivery_id in self._claims
+
     def __len__(self) -> int:
         return len(self._claims)
 

@@ -21,13 +21,14 @@ from .claims import Claim, Outcome, Settled
 from .fairness import Share
 from .fan_out import EVERYBODY, FanOut, Sight
 from .hosts import Hosts
+from .looking import UNREADABLE
 from .pruning import Removed
 from .recovery import Recoveries
 from .retention import Retention
 from .settling import Settling
 from .subscriptions import Subscriptions
 
-__all__ = ["EVERYBODY", "Claim", "Outbox", "Outcome", "Removed", "Settled", "Sight"]
+__all__ = ["EVERYBODY", "UNREADABLE", "Claim", "Outbox", "Outcome", "Removed", "Settled", "Sight"]
 
 LOOKS = 50
 """How often one claim looks for deliveries that may be sent, past those that may not."""

@@ -75,9 +75,9 @@ class Claiming:
             unheld, until = held(wanted, now)
             bookings = book(unheld, now, self._booked_until(connection, unheld, now))
             mine = pick(bookings.free, limit, share)
+            mine = self._affordable(connection, mine)
             mine, waiting = self._probes(connection, mine, now + dt.timedelta(seconds=probe))
             until |= waiting
-            mine = self._affordable(connection, mine)
             claims = self._claims(connection, mine, found, unwanted, token)
             taken = [claim.delivery_id for claim in claims]
             others = self._keep_turns(connection, bookings, set(taken))
@@ -162,6 +162,8 @@ class Claiming:
             faults = connection.scalar(sa.select(delivery.c.faults).where(delivery.c.id == id_))
             if faults is None:
                 continue  # of an event, whose deliveries are in here by themselves
+            if not isinstance(faults, int):
+                faults = len(retry.FAULT_PAUSES)
             decision = retry.decide_fault(faults + 1, detail)
             values: dict[str, Any] = {"status": decision.status, "lease": None}
             if decision.delay is None:

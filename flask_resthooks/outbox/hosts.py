@@ -18,7 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from .. import retry
 from ..database import Database, among
 from ..models import EVENT, Tables
-from .claims import Outcome
+from .claims import Claim, Outcome
 
 RELEASED_AT_ONCE = 10_000
 """Deliveries that are sent as soon as their host is back; the others, when it was to be probed."""
@@ -76,6 +76,20 @@ class Hosts:
                     self._note_answer(row, connection)
             elif any(outcome.error in retry.SILENT for outcome in some):
                 self._note_silence(host, row, some, connection)
+            elif row is not None and _probed(some):  # what else there was says nothing of it
+                self._note_answer(row, connection)
+
+    def unbook(self, claims: Collection[Claim], connection: sa.Connection) -> None:
+        """Probes were not made: let others make them."""
+        hosts = {claim.host for claim in claims if claim.probe}
+        for row in self._known(hosts, connection).values() if hosts else ():
+            self._release(row, connection)
+            now = self._database.now()
+            connection.execute(
+                self._tables.host.update()
+                .where(self._tables.host.c.host == row.host)
+                .values(turn_at=now)
+            )
 
     def _known(self, hosts: Collection[str], connection: sa.Connection) -> Mapping[str, Any]:
         table = self._tables.host
@@ -104,9 +118,13 @@ class Hosts:
         delivery, now = self._tables.delivery, self._database.now()
         if row.turn_at <= now:
             return  # it is due already
+        subscription = self._tables.subscription
+        of_host = sa.exists().where(
+            subscription.c.id == delivery.c.subscription_id, subscription.c.host == row.host
+        )
         some = (
             sa.select(delivery.c.id)
-            .where(delivery.c.due_at == row.turn_at, delivery.c.status == "pending")
+            .where(delivery.c.due_at == row.turn_at, delivery.c.status == "pending", of_host)
             .limit(RELEASED_AT_ONCE)
             .with_for_update(skip_locked=True)
         )

@@ -228,6 +228,7 @@ def release(tables: Tables, now: dt.datetime) -> dict[str, Any]:
         "status": "pending",
         "reason": None,
         "attempts_before": tables.delivery.c.attempts,
+        "faults": 0,
         "due_at": now,
         "booked": False,
         "lease": None,

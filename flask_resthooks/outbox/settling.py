@@ -13,7 +13,7 @@ from .. import ids
 from ..database import Database, among
 from ..models import Tables
 from .claims import Claim, Outcome, Settled
-from .health import Health
+from .health import OURS, Health
 from .hosts import Hosts
 from .subscriptions import finished
 
@@ -24,6 +24,7 @@ class Settling:
     def __init__(self, database: Database, tables: Tables, hosts: Hosts) -> None:
         self._database = database
         self._tables = tables
+        self._hosts = hosts
         self._health = Health(database, tables, hosts)
 
     def run(self, outcomes: Sequence[Outcome], failing_limit: float) -> Settled:
@@ -39,6 +40,7 @@ class Settling:
                 self._tables.attempt.insert(), [_attempt(outcome) for outcome in outcomes]
             )
             disabled, recovered = self._health.note(ours, failing_limit, connection)
+            self._hosts.unbook([o.claim for o in ours if o.error in OURS], connection)
         return Settled(held, disabled, recovered)
 
     def give_back(self, claims: Collection[Claim], delay: float) -> None:
@@ -48,6 +50,8 @@ class Settling:
         with self._database.transaction() as connection:
             held = self._held(claims, connection)
             if held:
+                mine = [claim for claim in claims if claim.delivery_id in held]
+                self._hosts.unbook(mine, connection)
                 due_at = self._database.now() + dt.timedelta(seconds=delay)
                 connection.execute(
                     self._of(held).values(status="pending", lease=None, due_at=due_at)
@@ -59,6 +63,8 @@ class Settling:
         by_reason: Mapping[str, list[str]] = defaultdict(list)
         with self._database.transaction() as connection:
             held = self._held([claim for claim, _ in reasons], connection)
+            mine = [claim for claim, _ in reasons if claim.delivery_id in held]
+            self._hosts.unbook(mine, connection)
             for claim, reason in reasons:
                 if claim.delivery_id in held:
                     by_reason[reason].append(claim.delivery_id)

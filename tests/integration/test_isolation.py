@@ -254,6 +254,49 @@ def test_a_ping_does_not_wait_and_what_it_finds_out_counts(world: World) -> None
     assert len(world.outbox.claim(100, 60)) == 20
 
 
+def test_a_probe_that_was_not_made_is_left_to_others_at_once(world: World) -> None:
+    world.subscribe("*", target_url="https://gone.example.com/")
+    world.happen(count=30)
+    world.outbox.fan_out(100)
+    silent(world, world.outbox.claim(10, 60))
+    world.later(5)
+    for act in ("give back", "cancel", "fault"):
+        (probe,) = world.outbox.claim(100, 60, probe=20)
+        assert world.outbox.claim(100, 60) == []
+        if act == "give back":
+            world.outbox.give_back([probe])
+        elif act == "cancel":
+            world.outbox.cancel([(probe, "the owner may not see it any more")])
+        else:
+            world.outbox.settle([world.outcome(probe, "failed", error="internal", fault=True)])
+    assert len(world.outbox.claim(100, 60)) == 1
+
+
+def test_a_probe_that_says_nothing_of_its_host_does_not_leave_it_alone_for_ever(
+    world: World,
+) -> None:
+    world.subscribe("*", target_url="https://gone.example.com/")
+    world.happen(count=30)
+    world.outbox.fan_out(100)
+    silent(world, world.outbox.claim(10, 60))
+    world.later(5)
+    silent(world, world.outbox.claim(100, 60), "address_refused")
+    assert len(world.outbox.claim(100, 60)) > 10
+
+
+def test_one_host_that_is_back_says_nothing_of_another(world: World) -> None:
+    for name in ("a", "b"):
+        world.subscribe(f"{name}.*", owner=name, target_url=f"https://{name}.example.com/")
+        world.happen(f"{name}.create", owner=name, count=20)
+    world.outbox.fan_out(100)
+    silent(world, world.outbox.claim(20, 60))
+    world.later(5)
+    probes = {claim.owner: claim for claim in world.outbox.claim(100, 60)}
+    assert len(probes) == 2 and world.outbox.claim(100, 60) == []
+    world.outbox.settle([world.outcome(probes["a"])])
+    assert {claim.owner for claim in world.outbox.claim(100, 60)} == {"a"}
+
+
 def test_each_owner_has_a_probe_so_that_one_cannot_speak_for_all(world: World) -> None:
     for owner in "12":
         world.subscribe("*", owner=owner, target_url=f"https://shared.example.com/{owner}")
@@ -353,6 +396,37 @@ def test_several_black_holes_leave_room_for_others(world: World, make: Make, inb
                 one.closing.set()
             thread.join(30)
     assert began == 0 and len(arrived) == 100
+
+
+def test_a_delivery_that_cannot_be_settled_keeps_no_other_from_it(
+    sqlite_url: str, inbox: Inbox
+) -> None:
+    world = World(sqlite_url)
+    engine = Engine(world)
+    bad = world.subscribe("*", target_url=inbox.url())
+    world.subscribe("*", target_url=inbox.url())
+    world.happen()
+    world.outbox.fan_out(10)
+    with world.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE resthooks_delivery SET attempts = 9223372036854775807 "
+            "WHERE subscription_id = ?",
+            (bad,),
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO resthooks_subscription (id, owner, target_url, host, events, status, "
+            "description, metadata, format, payload, signature, secret, former_secrets, "
+            "header_names, expires_at, expiry_notice, intent_tries, created_at, updated_at) "
+            "SELECT 'sub_x', owner, target_url, host, '[', status, description, '{', format, "
+            "payload, signature, secret, former_secrets, header_names, '2000-01-01 00:00:00', "
+            "0, 0, created_at, updated_at FROM resthooks_subscription WHERE id = ?",
+            (bad,),
+        )
+    engine.run(time_slice=3)
+    statuses = {row.subscription_id == bad: row.status for row in world.deliveries()}
+    assert statuses[False] == "delivered"
+    engine.transport.close()
+    world.engine.dispose()
 
 
 def test_no_more_than_so_many_are_in_flight_to_one_host(

@@ -80,6 +80,32 @@ def test_new_ones_show_how_they_are_however_many_are_slow() -> None:
     assert begun(lanes, 0.5) == ["p0", "q0", "r0"]
 
 
+def test_slow_ones_get_an_eighth_whatever_the_quick_ones_have_to_send() -> None:
+    lanes = filled(64, quick=10_000, slow=100)
+    for item in begun(lanes):
+        if item.startswith("quick"):
+            lanes.end(item, 0.1)
+    lanes.review(LATER)
+    for item in of(begun(lanes, LATER), "quick"):
+        lanes.end(item, LATER)
+    slow = [item for item in lanes._of_item if item.startswith("slow")]
+    assert len(slow) == 100
+    for item in [item for item in slow if item in lanes._lanes["slow"].begun]:
+        lanes.end(item, 2 * LATER)
+    assert len(of(begun(lanes, 2 * LATER), "slow")) == 8
+
+
+def test_however_many_are_new_a_place_stays_for_who_is_quick() -> None:
+    lanes = filled(64, good=1)
+    lanes.end(begun(lanes)[0], 0.1)
+    for number in range(300):
+        lanes.add(f"new{number}", f"new{number}", f"host{number}", 0.2)
+    assert len(begun(lanes, 0.2)) == 56
+    for number in range(20):
+        lanes.add(f"good{number}", "good", "good", 0.3)
+    assert begun(lanes, 0.3) == [f"good{number}" for number in range(8)]
+
+
 def test_a_slow_one_that_answers_at_once_again_is_quick() -> None:
     lanes = filled(4, a=10)
     first = begun(lanes)
