@@ -117,7 +117,9 @@ class Bench:
             self.url = self._postgres.create_database()
         else:
             self.url = f"sqlite:///{self.data / 'faults.db'}"
-        self.engine = sa.create_engine(self.url, poolclass=sa.NullPool)
+        # The laboratory itself waits for whoever has SQLite's lock.
+        patience = {"timeout": 30} if database == "sqlite" else {}
+        self.engine = sa.create_engine(self.url, poolclass=sa.NullPool, connect_args=patience)
         if database == "postgresql":
             self._make_durable()
         self.config = {
