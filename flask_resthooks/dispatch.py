@@ -26,7 +26,7 @@ Landed = Callable[[Claim, Answer], None]
 class Dispatcher:
     """The requests of one drain.
 
-    :param lanes: empty; what it knows of receivers may come from earlier drains.
+    :param lanes: empty.
     :param landed: called with each answer, in any thread.
     """
 

@@ -90,7 +90,6 @@ class Drain:
     :param intent: how receivers are asked whether they want to be called.
     :param thin_types: names of the event types whose hooks are thin, whatever is asked for.
     :param chance: a random number from 0 up to 1, for the jitter.
-    :param lanes: of the drains before this one; None: nothing is known of receivers.
     """
 
     def __init__(
@@ -107,7 +106,6 @@ class Drain:
         permit: Permit | None = None,
         sight: Sight = EVERYBODY,
         thin_types: Collection[str] = (),
-        lanes: Lanes | None = None,
     ) -> None:
         self._outbox = outbox
         self._settings = settings
@@ -119,7 +117,7 @@ class Drain:
         self._sight = sight
         self._composer = Composer(settings, vault or Vault(), intent, thin_types)
         self._judge = Judge(settings, intent, self._composer.handshake)
-        lanes = lanes or Lanes(settings.concurrency, settings.host_concurrency)
+        lanes = Lanes(settings.concurrency, settings.host_concurrency)
         self._dispatcher = Dispatcher(transport, lanes, self._land)
         self._window = Window(self._dispatcher, 2 * settings.concurrency)
         # What came back: an answer, None (it was not begun), or why no request could be made.

@@ -29,7 +29,6 @@ from .errors import ConfigurationError, SchemaMismatch
 from .event_types import EventTypes
 from .guard import Guard
 from .intents import Intent
-from .lanes import Lanes
 from .models import EVENT, Tables, utcnow
 from .outbox import Outbox, Outcome, Settled
 from .schema import check_schema
@@ -115,8 +114,6 @@ class Runner:
             proxy=settings.proxy,
             proxy_resolves=settings.proxy_resolves,
         )
-        # What drains have learnt of receivers.
-        self._lanes: Lanes | None = None
         self._outbox = Outbox(plant.engine(), plant.tables)
         self._outbox.prepare()
 
@@ -155,10 +152,6 @@ class Runner:
         stopping = self._stop.is_set if self._stop else _now_and_then(asked_to_stop)
         try:
             self._outbox.synchronise()
-            settings = plant.settings
-            # Of a drain that fails, something may be in flight still.
-            lanes = self._lanes or Lanes(settings.concurrency, settings.host_concurrency)
-            self._lanes = None
             drain = Drain(
                 self._outbox,
                 self._transport,
@@ -171,10 +164,8 @@ class Runner:
                 permit=authorization.permits,
                 sight=authorization.sight,
                 thin_types=plant.event_types.thin,
-                lanes=lanes,
             )
             due = drain.run(TIME_SLICE)
-            self._lanes = lanes
         except sa.exc.DBAPIError:
             soon = utcnow() + dt.timedelta(seconds=DATABASE_PAUSE)
             _in_redis(lambda: wakeups.at(soon))
