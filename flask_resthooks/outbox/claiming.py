@@ -183,7 +183,9 @@ class Claiming:
         these = sa.select(*event_columns(self._tables)).where(among(event.c.id, event_ids))
         return {
             row.id: formats.Event(*row)
-            for row in self._looking.read_each(connection, these, event.c.id, event_ids, found)
+            for row in self._looking.read_each(
+                connection, these, event.c.id, lambda: event_ids, found
+            )
         }
 
     def _booked_until(

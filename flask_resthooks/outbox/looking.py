@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -160,13 +160,10 @@ class Looking:
         :param ids: the same ones, read without anything that could be damaged.
         """
         found = Found()
-        try:
-            found.rows += connection.execute(rows).all()
-        except UNREADABLE as error:
-            log.warning("what is due cannot be read at once (%s); one by one", error)
-            those = connection.scalars(ids).all()
-            column = self._tables.delivery.c.id
-            found.rows += self._one_by_one(connection, rows, column, those, found)
+        column = self._tables.delivery.c.id
+        found.rows += self.read_each(
+            connection, rows, column, lambda: connection.scalars(ids).all(), found
+        )
         return found
 
     def read_each(
@@ -174,26 +171,17 @@ class Looking:
         connection: sa.Connection,
         rows: sa.Select[Any],
         column: sa.Column[str],
-        ids: Collection[str],
+        ids: Callable[[], Collection[str]],
         found: Found,
     ) -> list[Any]:
-        """Read rows by their ids; of those that cannot be read, `found` is told."""
+        """Read rows, each by its id if not all can be read at once; of those that cannot be read,
+        `found` is told."""
         try:
             return list(connection.execute(rows).all())
         except UNREADABLE as error:
             log.warning("not all of %s can be read at once (%s)", column.table.name, error)
-        return self._one_by_one(connection, rows, column, ids, found)
-
-    def _one_by_one(
-        self,
-        connection: sa.Connection,
-        rows: sa.Select[Any],
-        column: sa.Column[str],
-        ids: Collection[str],
-        found: Found,
-    ) -> list[Any]:
         read: list[Any] = []
-        for id_ in ids:
+        for id_ in ids():
             try:
                 read += connection.execute(rows.where(column == id_)).all()
             except UNREADABLE as error:
