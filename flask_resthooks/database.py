@@ -10,13 +10,12 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import logging
+import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import FunctionElement
 
 from .errors import ConfigurationError
 from .models import utcnow
@@ -57,6 +56,9 @@ class Database:
             engine if self.sqlite else engine.execution_options(isolation_level="READ COMMITTED")
         )
         self._clock = clock
+        # SQLite's own way to wait for a lock is to sleep, and to look again: for whom it was held
+        # by another thread of ours, it would be ever too late.
+        self._writing = threading.Lock()
         # The time at a moment of `time.monotonic`.
         self._known: tuple[dt.datetime, float] | None = None
 
@@ -114,45 +116,33 @@ class Database:
         return self._engine.connect()
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[sa.Connection]:
-        """For writing; committed at the end, rolled back by an exception."""
+    def transaction(self, *, durable: bool = True) -> Iterator[sa.Connection]:
+        """For writing; committed at the end, rolled back by an exception.
+
+        :param durable: False lets PostgreSQL answer before it is on disk. Whatever is committed
+            after it still comes after it; a crash may forget both, never this one alone.
+        """
         try:
-            with self.connect() as connection, connection.begin():
+            with self._turn(), self.connect() as connection, connection.begin():
                 if self.sqlite:
                     _become_the_writer(connection)
+                elif not durable:
+                    connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
                 yield connection
         except sa.exc.StatementError as error:
             # It will be logged, and a receiver's answer may repeat the headers it was sent.
             error.hide_parameters = True
             raise
 
-
-class bytes_of(FunctionElement[int]):
-    """How many bytes a column of texts in ASCII holds, without reading them, where possible."""
-
-    type = sa.Integer()
-    inherit_cache = True
-
-
-@compiles(bytes_of)
-def _octet_length(element: bytes_of, compiler: Any, **options: Any) -> str:
-    return f"octet_length({compiler.process(element.clauses, **options)})"
-
-
-@compiles(bytes_of, "sqlite")  # which knows the other one since 3.43 only
-def _length(element: bytes_of, compiler: Any, **options: Any) -> str:
-    return f"length({compiler.process(element.clauses, **options)})"
-
-
-def among(column: sa.Column[Any], values: Collection[Any]) -> sa.ColumnElement[bool]:
-    """`column IN (values)`, for 1, 2, 4, 8… values, the last one repeated.
-
-    Databases and their drivers keep what they have prepared by the statement's text: so there are
-    few of them, and their memory does not grow with every new number of values.
-    """
-    some = list(values)
-    size = 1 << (len(some) - 1).bit_length() if some else 0
-    return column.in_(some + some[-1:] * (size - len(some)))
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """The turn of one of our threads to be SQLite's writer; who waits too long tries it."""
+        mine = self.sqlite and self._writing.acquire(timeout=BUSY_TIMEOUT)
+        try:
+            yield
+        finally:
+            if mine:
+                self._writing.release()
 
 
 def _become_the_writer(connection: sa.Connection) -> None:

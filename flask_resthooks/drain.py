@@ -1,8 +1,9 @@
 """Engine: one drain. Fan out, claim, send, settle, until nothing is due or the time is over.
 
-The four go on side by side: while POSTs are in flight, what has come back is settled and more is
-claimed, so that one slow receiver does not hold the others up. No transaction is open while a POST
-is in flight.
+The four go on side by side: while POSTs are in flight, more is claimed, and in a thread beside it
+what has come back is settled and what happened is fanned out. So no slow receiver holds the others
+up, and the database works while requests are made. No transaction is open while a POST is in
+flight.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection
-from typing import Any, TypeVar
+from concurrent import futures
+from typing import TypeVar
 
 import sqlalchemy as sa
 
@@ -22,11 +24,12 @@ from .composing import Bodies, Composer
 from .dispatch import Dispatcher, ours
 from .errors import KeyMissing
 from .intents import Intent
-from .judging import Judge, without_texts
+from .judging import Judge
 from .lanes import Lanes
 from .models import EVENT, HANDSHAKE, NOTICE, PING
 from .outbox import EVERYBODY, UNREADABLE, Claim, Outbox, Outcome, Settled, Sight
-from .settings import LEASE_MARGIN, Settings
+from .recording import Recorder
+from .settings import Settings
 from .transport import Answer, Transport
 from .vault import Vault
 from .window import SHORTEST, Window
@@ -56,12 +59,6 @@ KEY_PAUSE = 60.0
 
 LOOK_PAUSE = 0.1
 """Seconds between two looks for more, when the last one found nothing."""
-
-PATIENCE = 20.0
-"""Seconds for which a drain tries to write down what was sent, while the lease lasts."""
-
-LEAST_PATIENCE = LEASE_MARGIN - 2.0
-"""The same, at least: so much is left of a lease after the attempt that began the latest."""
 
 FRESH = 120.0
 """Seconds after its claim by which an attempt must have begun: receivers take a timestamp that is
@@ -120,13 +117,18 @@ class Drain:
         lanes = Lanes(settings.concurrency, settings.host_concurrency)
         self._dispatcher = Dispatcher(transport, lanes, self._land)
         self._window = Window(self._dispatcher, 2 * settings.concurrency)
+        self._recorder = Recorder(outbox, settings)
+        # One thread: settles come in their order, and a fan-out between two of them.
+        self._beside = futures.ThreadPoolExecutor(1, thread_name_prefix="resthooks-beside")
+        self._settling: tuple[list[Outcome], futures.Future[Settled]] | None = None
+        self._fanning_out: futures.Future[tuple[int, int]] | None = None
         # What came back: an answer, None (it was not begun), or why no request could be made.
         self._landed: deque[tuple[Claim, Answer | str | None]] = deque()
         self._landing = threading.Event()
         self._reviewed_at = 0.0
         self._look_at = 0.0
         self._recalled_at = time.monotonic()
-        self._fan_out = FAN_OUT[0]
+        self._fan_out_at_once = FAN_OUT[0]
         self._held_back = False
 
     def run(self, time_slice: float) -> dt.datetime | None:
@@ -147,7 +149,8 @@ class Drain:
                 elif not self._worth_waiting():
                     break
         finally:
-            self._wind_down()
+            with self._beside:
+                self._wind_down()
         return self._outbox.next_due()
 
     def _take_on(self) -> None:
@@ -156,15 +159,7 @@ class Drain:
         room = self._window.room
         if start < self._look_at or 2 * room < self._window.size:
             return
-        fan_out = self._fan_out
-        delay = self._settings.retry_schedule[0]
-        events, deliveries = self._aside(
-            lambda: self._outbox.fan_out(fan_out, delay, self._sight), (0, 0)
-        )
-        if deliveries > FAN_OUT_DELIVERIES:
-            self._fan_out = max(1, events * FAN_OUT_DELIVERIES // deliveries)
-        else:
-            self._fan_out = min(2 * fan_out, FAN_OUT[1])
+        more = self._fan_out()
         claimed_at = time.monotonic()
         claims = self._claim(room, claimed_at)
         if claims and 2 * len(claims) < room:
@@ -175,9 +170,28 @@ class Drain:
         released = 0
         if 2 * len(claims) < room:  # what is new comes before what was missed
             released = self._aside(lambda: self._outbox.recover(self._sight), 0)
-        if events < fan_out and 2 * len(claims) < room and not released:
+        if not more and 2 * len(claims) < room and not released:
             now = time.monotonic()
             self._look_at = now + max(LOOK_PAUSE, 4 * (now - start))
+
+    def _fan_out(self) -> bool:
+        """Have events fanned out, beside the sending if there is any; whether there may be more."""
+        if self._fanning_out is None:
+            self._fanning_out = self._beside.submit(self._fan_out_some, self._fan_out_at_once)
+        if self._window and not self._fanning_out.done():
+            return True
+        events, deliveries = self._fanning_out.result()
+        self._fanning_out = None
+        more = events >= self._fan_out_at_once
+        if deliveries > FAN_OUT_DELIVERIES:
+            self._fan_out_at_once = max(1, events * FAN_OUT_DELIVERIES // deliveries)
+        else:
+            self._fan_out_at_once = min(2 * self._fan_out_at_once, FAN_OUT[1])
+        return more
+
+    def _fan_out_some(self, limit: int) -> tuple[int, int]:
+        delay = self._settings.retry_schedule[0]
+        return self._aside(lambda: self._outbox.fan_out(limit, delay, self._sight), (0, 0))
 
     def _claim(self, room: int, claimed_at: float) -> list[Claim]:
         lease, probe = self._settings.lease, self._settings.timeout + PROBE_MARGIN
@@ -200,7 +214,7 @@ class Drain:
         for number, claim in enumerate(claims):
             now = time.monotonic()
             if now > start_before:  # the app took long to say who may be told
-                self._persist(self._outbox.give_back, claims[number:])
+                self._recorder.give_back(claims[number:])
                 break
             if self._landed and now - self._window.settled_at > SEND_PAUSE:
                 self._settle()
@@ -234,12 +248,11 @@ class Drain:
                 self._dispatcher.add(claim, request)
                 self._dispatcher.pump()
         if twice:
-            pause = self._settings.timeout
-            self._persist(lambda some: self._outbox.give_back(some, pause), twice)
+            self._recorder.give_back(twice, self._settings.timeout)
         if sealed:
-            self._persist(lambda some: self._outbox.give_back(some, KEY_PAUSE), sealed)
+            self._recorder.give_back(sealed, KEY_PAUSE)
         if refused:
-            self._persist(self._outbox.cancel, refused)
+            self._recorder.cancel(refused)
 
     def _review(self) -> None:
         """See who is slow, and take back what waits for such where others could be claimed."""
@@ -285,74 +298,60 @@ class Drain:
         self._landing.set()
 
     def _wait(self) -> None:
-        """Until something has come back; and then until it is worth a transaction."""
+        """Until something has come back, or was settled; and then until it is worth a transaction.
+
+        What comes back during a settle is for the next one.
+        """
+        if self._settling is not None:
+            futures.wait([self._settling[1]], LOOK_PAUSE)
+            return
         self._landing.wait(LOOK_PAUSE)
         pause = self._window.settled_at + SHORTEST - time.monotonic()
         if pause > 0 and len(self._landed) < len(self._window):
             time.sleep(pause)
 
     def _settle(self) -> None:
-        """Settle what has come back; what was never begun is given back."""
+        """Have what has come back settled; what was never begun is given back."""
+        if self._settling is not None and not self._note_settled():
+            return
         self._landing.clear()
         outcomes: list[Outcome] = []
         unsent: list[Claim] = []
         for _ in range(len(self._landed)):
             claim, answer = self._landed.popleft()
-            self._window.remove(claim)
             if isinstance(answer, str):
                 outcomes.append(self._judge.fault(claim, answer, self._outbox.now()))
             elif answer is None or not answer.started:
+                self._window.remove(claim)
                 unsent.append(claim)
             else:
                 outcomes.append(self._outcome(claim, answer))
         if outcomes:
-            settled = self._write_down(outcomes)
-            late = len(outcomes) - len(settled.held)
-            if late:
-                log.warning("%d attempts came back after their lease; they were recorded", late)
-            self._settled(outcomes, settled)
+            self._settling = outcomes, self._beside.submit(self._recorder.settle, outcomes)
         if unsent:
-            self._persist(self._outbox.give_back, unsent)
+            self._recorder.give_back(unsent)
+
+    def _note_settled(self) -> bool:
+        """Take note of what was settled; False if that goes on."""
+        assert self._settling is not None
+        outcomes, settling = self._settling
+        if not settling.done():
+            return False
+        self._settling = None
+        for outcome in outcomes:
+            self._window.remove(outcome.claim)
+        settled = settling.result()
+        late = len(outcomes) - len(settled.held)
+        if late:
+            log.warning("%d attempts came back after their lease; they were recorded", late)
+        self._settled(outcomes, settled)
         self._window.adapt(outcomes)
-        if self._held_back and outcomes:
+        if self._held_back:
             self._look_at = 0.0
+        return True
 
     def _outcome(self, claim: Claim, answer: Answer) -> Outcome:
         return self._judge.outcome(claim, answer, self._outbox.now(), self._chance())
-
-    def _write_down(self, outcomes: list[Outcome]) -> Settled:
-        """Settle; without the receivers' texts, if these cannot be stored."""
-        try:
-            settled: Settled = self._persist(self._settle_in_bulk, outcomes)
-        except sa.exc.DataError:
-            log.exception("what came back cannot be stored; it is settled without its texts")
-            bare = [without_texts(outcome) for outcome in outcomes]
-            settled = self._one_by_one(bare)
-        except UNREADABLE:
-            log.exception("what came back cannot be settled at once; one by one")
-            settled = self._one_by_one(outcomes)
-        return settled
-
-    def _one_by_one(self, outcomes: list[Outcome]) -> Settled:
-        """Settle all at once if that works; else each by itself, and what cannot be settled at all
-        is sent again when its lease ends."""
-        try:
-            settled: Settled = self._persist(self._settle_in_bulk, outcomes)
-            return settled
-        except (sa.exc.DataError, *UNREADABLE):
-            held: set[str] = set()
-            disabled: dict[str, str] = {}
-            recovered: dict[str, dt.datetime] = {}
-        for outcome in outcomes:
-            try:
-                one: Settled = self._persist(self._settle_in_bulk, [outcome])
-            except (sa.exc.DataError, *UNREADABLE):
-                log.exception("the delivery %s cannot be settled", outcome.claim.delivery_id)
-                continue
-            held |= one.held
-            disabled |= one.disabled
-            recovered |= one.recovered
-        return Settled(frozenset(held), disabled, recovered)
 
     def _aside(self, act: Callable[[], Result], nothing: Result) -> Result:
         """Do what goes beside the sending: a row of it that cannot be read does not stop that."""
@@ -361,28 +360,6 @@ class Drain:
         except UNREADABLE:
             log.exception("something beside the sending failed")
             return nothing
-
-    def _settle_in_bulk(self, outcomes: list[Outcome]) -> Settled:
-        return self._outbox.settle(outcomes, self._settings.disable_after)
-
-    def _persist(self, act: Callable[[Any], Any], what: Any) -> Any:
-        """Write to the database, again if it is away: what was sent should be known as sent.
-
-        Not for longer than the lease has room for: then it is sent again, by whoever claims it.
-        """
-        left = self._settings.lease - self._settings.start_margin
-        patience = min(max(left, LEAST_PATIENCE), PATIENCE)
-        until = time.monotonic() + patience
-        pause = 0.05
-        while True:
-            try:
-                return act(what)
-            except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
-                if time.monotonic() + pause > until:
-                    raise
-                log.warning("the database did not take what was sent (%s); again", error.orig)
-                time.sleep(pause)
-                pause = min(2 * pause, 2.0)
 
     def _again(self, act: Callable[[], Result]) -> Result:
         """Do what changes the database, again if it was in the way of somebody else's change."""
@@ -411,5 +388,5 @@ class Drain:
         """Wait for what is in flight and settle it; give the rest back."""
         self._take_back(self._dispatcher.withdraw())
         while self._window:
-            self._landing.wait(LOOK_PAUSE)
+            self._wait()
             self._settle()

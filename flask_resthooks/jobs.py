@@ -103,6 +103,7 @@ class Runner:
         self._tidier = futures.ThreadPoolExecutor(1, thread_name_prefix="resthooks-tidy")
         self._tidying: futures.Future[None] | None = None
         self._tidy_until = float("inf")
+        self._sweep_after = float("-inf")
         settings = plant.settings
         self._transport = transport.create(
             settings.transport,
@@ -136,7 +137,9 @@ class Runner:
     def _run(self, asked_to_stop: Callable[[], bool]) -> None:
         wakeups = self._plant.wakeups
         _in_redis(wakeups.begun)
-        _in_redis(wakeups.sweep_later)
+        if time.monotonic() >= self._sweep_after:  # some ms that hooks need not wait for each time
+            _in_redis(wakeups.sweep_later)
+            self._sweep_after = time.monotonic() + self._plant.settings.sweep_interval / 2
         tally: Counter[str] = Counter()
         trouble: Counter[str] = Counter()
         told: list[futures.Future[None]] = []

@@ -14,7 +14,7 @@ from collections.abc import Collection
 from .dispatch import Dispatcher
 from .outbox import Claim, Outcome
 
-MOST = 1000
+MOST = 2000
 """Deliveries that are claimed and not settled, at most."""
 
 MEMORY = 64 * 1024 * 1024

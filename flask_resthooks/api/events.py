@@ -10,10 +10,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from .. import formats, ids
-from ..database import among, bytes_of
 from ..models import EVENT
 from ..outbox import log
 from ..outbox.claiming import event_columns
+from ..sets import among, bytes_of
 from . import examples
 from . import schemas as s
 from .context import Context

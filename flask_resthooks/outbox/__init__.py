@@ -14,8 +14,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 import sqlalchemy as sa
 
 from .. import answers
-from ..database import Database, among
+from ..database import Database
 from ..models import Tables
+from ..sets import among
 from .claiming import Claiming
 from .claims import Claim, Outcome, Settled
 from .fairness import Share

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import logging
 import secrets
 from collections import defaultdict
@@ -12,12 +13,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from .. import formats, retry
-from ..database import Database, among, bytes_of
+from ..database import Database
 from ..models import EVENT, HANDSHAKE, NOTICE, PING, Tables
+from ..sets import among, bytes_of
 from .claims import Claim
 from .fairness import Share, pick
 from .hosts import Hosts
-from .looking import Found, Looking
+from .looking import Due, Found, Looking
 from .subscriptions import finished
 from .turns import Bookings, book, held, is_probe, needs_turn, probes
 
@@ -62,12 +64,17 @@ class Claiming:
         if not self._looking.anything(now):
             return [], 0
         token = secrets.token_hex(16)
-        with self._database.transaction() as connection:
+        # A claim that is forgotten is claimed again.
+        with self._database.transaction(durable=False) as connection:
             found = self._looking.run(connection, now, look, full)
             unwanted: dict[str, list[str]] = defaultdict(list)
             wanted = []
+            objections: dict[tuple[str, str], str | None] = {}
             for row in found.rows:
-                objection = _objection(row)
+                key = row.subscription_id, row.kind
+                if key not in objections:
+                    objections[key] = _objection(row)
+                objection = objections[key]
                 if objection is not None:
                     unwanted[objection].append(row.id)
                 elif row.subscription_id not in full:
@@ -112,6 +119,8 @@ class Claiming:
         now = self._database.now()
         events = self._events(connection, {row.event_id for row in rows}, found)
         claims: list[Claim] = []
+        secrets_of = functools.cache(lambda id_: _secrets(recipients[id_], now))
+        recipients = {row.subscription_id: row.to for row in rows}
         for row in rows:
             if row.event_id in found.damaged:
                 found.damaged[row.id] = found.damaged[row.event_id]
@@ -119,7 +128,9 @@ class Claiming:
                 unwanted[GONE].append(row.id)
             else:
                 try:
-                    claims.append(_claim(row, events[row.event_id], token, now))
+                    claims.append(
+                        _claim(row, events[row.event_id], token, secrets_of(row.subscription_id))
+                    )
                 except Exception as error:  # whatever its row holds, it is this one's own
                     log.exception("the delivery %s cannot be claimed", row.id)
                     found.damaged[row.id] = f"its row is damaged ({type(error).__name__})"
@@ -267,7 +278,8 @@ def event_columns(tables: Tables) -> list[sa.Column[Any]]:
     ]
 
 
-def _claim(row: Any, event: formats.Event, token: str, now: dt.datetime) -> Claim:
+def _claim(row: Due, event: formats.Event, token: str, signing: tuple[str, ...]) -> Claim:
+    to = row.to
     return Claim(
         delivery_id=row.id,
         lease=token,
@@ -277,22 +289,26 @@ def _claim(row: Any, event: formats.Event, token: str, now: dt.datetime) -> Clai
         kind=row.kind,
         owner=row.owner,
         subscription_id=row.subscription_id,
-        target_url=row.target_url,
-        format=row.format,
-        payload=row.payload,
-        secrets=(row.secret, *_still_signing(row.former_secrets, now)),
-        headers=row.headers,
-        host=row.host,
-        intent_id=row.intent_id,
-        intent_secret=row.intent_secret,
-        confirmed=row.confirmed_at is not None,
+        target_url=to.target_url,
+        format=to.format,
+        payload=to.payload,
+        secrets=signing,
+        headers=to.headers,
+        host=to.host,
+        intent_id=to.intent_id,
+        intent_secret=to.intent_secret,
+        confirmed=to.confirmed_at is not None,
         faults=row.faults,
         probe=is_probe(row),
     )
 
 
-def _still_signing(former: Sequence[dict[str, str]], now: dt.datetime) -> list[str]:
-    return [one["secret"] for one in former if dt.datetime.fromisoformat(one["until"]) > now]
+def _secrets(to: Any, now: dt.datetime) -> tuple[str, ...]:
+    """Those that sign, the newest first."""
+    former = (
+        one["secret"] for one in to.former_secrets if dt.datetime.fromisoformat(one["until"]) > now
+    )
+    return (to.secret, *former)
 
 
 _SENT_WHEN: dict[str, tuple[str, ...]] = {
@@ -304,16 +320,17 @@ _SENT_WHEN: dict[str, tuple[str, ...]] = {
 """The statuses of a subscription in which deliveries of each kind are sent."""
 
 
-def _objection(row: Any) -> str | None:
+def _objection(row: Due) -> str | None:
     """Why a delivery that is due may not be sent, or None."""
-    if row.status is None:
+    to = row.to
+    if to is None:
         return "the subscription was deleted"
     if row.kind not in _SENT_WHEN:
         return f"there are no deliveries of the kind {row.kind[:20]!r}"
-    if row.status not in _SENT_WHEN[row.kind]:
-        return f"the subscription is {row.status}"
-    if row.expired and row.kind != NOTICE:
+    if to.status not in _SENT_WHEN[row.kind]:
+        return f"the subscription is {to.status}"
+    if to.expired and row.kind != NOTICE:
         return "the subscription has expired"
-    if row.kind == HANDSHAKE and row.too_late:
+    if row.kind == HANDSHAKE and to.too_late:
         return "the receiver did not show its intent in time"
     return None

@@ -15,8 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from .. import event_types, ids
-from ..database import Database, among
+from ..database import Database
 from ..models import EVENT, Tables
+from ..sets import among
 from .log import advance
 
 TYPES_AT_ONCE = 50

@@ -13,8 +13,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from .. import retry
-from ..database import Database, among
+from ..database import Database
 from ..models import EVENT, Tables
+from ..sets import among
 from .claims import Outcome
 from .hosts import Hosts
 from .subscriptions import cancel_deliveries, confirmed

@@ -16,8 +16,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from .. import retry
-from ..database import Database, among
+from ..database import Database
 from ..models import EVENT, Tables
+from ..sets import among
 from .claims import Claim, Outcome
 
 RELEASED_AT_ONCE = 10_000

@@ -12,8 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from ..database import among
 from ..models import Tables
+from ..sets import among
 
 ROW = 1
 """The id of the row that gives the places."""

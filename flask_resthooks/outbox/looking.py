@@ -18,8 +18,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..database import Database, among
+from ..database import Database
 from ..models import Tables
+from ..sets import among
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +33,39 @@ UNREADABLE = (ValueError, TypeError, LookupError, ArithmeticError)
 
 
 @dataclass(slots=True)
+class Due:
+    """A delivery that is due.
+
+    :param to: the row of its subscription and of that one's host; None if it is gone.
+    """
+
+    to: Any
+    id: str
+    kind: str
+    event_id: str
+    owner: str
+    subscription_id: str
+    attempts: int
+    attempts_before: int
+    faults: int
+    due_at: dt.datetime
+    booked: bool
+
+    @property
+    def host(self) -> str:
+        """Name and port of its target."""
+        host: str = self.to.host
+        return host
+
+
+@dataclass(slots=True)
 class Found:
     """What a look found, locked until the transaction ends.
 
     :param damaged: ids of deliveries and events that cannot be read, with what is wrong.
     """
 
-    rows: list[Any] = field(default_factory=list)
+    rows: list[Due] = field(default_factory=list)
     damaged: dict[str, str] = field(default_factory=dict)
 
 
@@ -70,7 +97,7 @@ class Looking:
             connection, self._due(now).order_by(delivery.c.due_at).limit(look), first.limit(look)
         )
         if len(found.rows) < look:
-            return found
+            return self._with_recipients(connection, found, now)
         ids = self._of_others(connection, now, look, full)
         ids -= {row.id for row in found.rows}
         if ids:
@@ -82,6 +109,22 @@ class Looking:
             )
             found.rows += more.rows
             found.damaged |= more.damaged
+        return self._with_recipients(connection, found, now)
+
+    def _with_recipients(self, connection: sa.Connection, found: Found, now: dt.datetime) -> Found:
+        """Give each delivery its recipient, which is read once for all of its deliveries."""
+        ids = {row.subscription_id for row in found.rows}
+        if not ids:
+            return found
+        subscription = self._tables.subscription
+        theirs = self._recipients(now).where(among(subscription.c.id, sorted(ids)))
+        rows = self.read_each(connection, theirs, subscription.c.id, lambda: ids, found)
+        recipients = {row.id: row for row in rows}
+        for due in found.rows:
+            due.to = recipients.get(due.subscription_id)
+            if due.subscription_id in found.damaged:
+                found.damaged[due.id] = found.damaged[due.subscription_id]
+        found.rows = [due for due in found.rows if due.id not in found.damaged]
         return found
 
     def _of_others(
@@ -161,9 +204,10 @@ class Looking:
         """
         found = Found()
         column = self._tables.delivery.c.id
-        found.rows += self.read_each(
+        read = self.read_each(
             connection, rows, column, lambda: connection.scalars(ids).all(), found
         )
+        found.rows = [Due(None, *row) for row in read]
         return found
 
     def read_each(
@@ -190,9 +234,7 @@ class Looking:
         return read
 
     def _due(self, now: dt.datetime) -> sa.Select[Any]:
-        delivery, subscription = self._tables.delivery, self._tables.subscription
-        host = self._tables.host
-        expired = subscription.c.expires_at <= now
+        delivery = self._tables.delivery
         return (
             sa.select(
                 delivery.c.id,
@@ -205,30 +247,32 @@ class Looking:
                 delivery.c.faults,
                 delivery.c.due_at,
                 delivery.c.booked,
-                subscription.c.target_url,
-                subscription.c.format,
-                subscription.c.payload,
-                subscription.c.secret,
-                subscription.c.former_secrets,
-                subscription.c.headers,
-                subscription.c.status,
-                subscription.c.intent_id,
-                subscription.c.intent_secret,
-                subscription.c.confirmed_at,
-                subscription.c.rate,
-                subscription.c.turn_at,
-                subscription.c.host,
-                host.c.turn_at.label("host_turn_at"),
-                host.c.silences.label("host_silences"),
-                # Judged here: what a customer gave as a time need not be one for Python.
-                sa.and_(subscription.c.expires_at.is_not(None), expired).label("expired"),
-                (subscription.c.intent_until <= now).label("too_late"),
-            )
-            .select_from(
-                delivery.outerjoin(
-                    subscription, subscription.c.id == delivery.c.subscription_id
-                ).outerjoin(host, host.c.host == subscription.c.host)
             )
             .where(delivery.c.due_at <= now)
-            .with_for_update(of=delivery, skip_locked=True)
+            .with_for_update(skip_locked=True)
         )
+
+    def _recipients(self, now: dt.datetime) -> sa.Select[Any]:
+        subscription, host = self._tables.subscription, self._tables.host
+        expired = subscription.c.expires_at <= now
+        return sa.select(
+            subscription.c.id,
+            subscription.c.target_url,
+            subscription.c.format,
+            subscription.c.payload,
+            subscription.c.secret,
+            subscription.c.former_secrets,
+            subscription.c.headers,
+            subscription.c.status,
+            subscription.c.intent_id,
+            subscription.c.intent_secret,
+            subscription.c.confirmed_at,
+            subscription.c.rate,
+            subscription.c.turn_at,
+            subscription.c.host,
+            host.c.turn_at.label("host_turn_at"),
+            host.c.silences.label("host_silences"),
+            # Judged here: what a customer gave as a time need not be one for Python.
+            sa.and_(subscription.c.expires_at.is_not(None), expired).label("expired"),
+            (subscription.c.intent_until <= now).label("too_late"),
+        ).select_from(subscription.outerjoin(host, host.c.host == subscription.c.host))

@@ -19,8 +19,9 @@ from collections.abc import Iterator, Sequence
 import sqlalchemy as sa
 
 from .. import ids
-from ..database import Database, among
+from ..database import Database
 from ..models import Tables
+from ..sets import among
 
 BATCH_OF_WRITER, BATCH = 0.01, 0.05
 """Seconds that a batch of events should take: the next one has more or fewer, accordingly. On

@@ -16,8 +16,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from .. import ids
-from ..database import Database, among
+from ..database import Database
 from ..models import EVENT, Tables
+from ..sets import among
 from .fan_out import EVERYBODY, FanOut, Sight
 
 STEP = 500

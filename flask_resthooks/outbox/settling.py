@@ -10,8 +10,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from .. import ids
-from ..database import Database, among
+from ..database import Database
 from ..models import Tables
+from ..sets import among, insert_rows
 from .claims import Claim, Outcome, Settled
 from .health import OURS, Health
 from .hosts import Hosts
@@ -33,12 +34,10 @@ class Settling:
             return Settled(frozenset(), {}, {})
         now = self._database.now()
         with self._database.transaction() as connection:
-            held = self._held([outcome.claim for outcome in outcomes], connection)
+            held = self._delivered(outcomes, now, connection)
+            held |= self._not_delivered(outcomes, now, connection)
             ours = [outcome for outcome in outcomes if outcome.claim.delivery_id in held]
-            self._settle_deliveries(ours, now, connection)
-            connection.execute(
-                self._tables.attempt.insert(), [_attempt(outcome) for outcome in outcomes]
-            )
+            insert_rows(connection, self._tables.attempt, [_attempt(o) for o in outcomes])
             disabled, recovered = self._health.note(ours, failing_limit, connection)
             self._hosts.unbook([o.claim for o in ours if o.error in OURS], connection)
         return Settled(held, disabled, recovered)
@@ -78,11 +77,8 @@ class Settling:
     def _held(self, claims: Collection[Claim], connection: sa.Connection) -> frozenset[str]:
         """Lock those deliveries whose lease is still the claim's."""
         delivery = self._tables.delivery
-        by_lease: dict[str, list[str]] = defaultdict(list)
-        for claim in claims:
-            by_lease[claim.lease].append(claim.delivery_id)
         held: set[str] = set()
-        for lease, delivery_ids in by_lease.items():
+        for lease, delivery_ids in _by_lease(claims).items():
             held.update(
                 connection.scalars(
                     sa.select(delivery.c.id)
@@ -93,22 +89,44 @@ class Settling:
             )
         return frozenset(held)
 
-    def _settle_deliveries(
+    def _delivered(
         self, outcomes: Sequence[Outcome], now: dt.datetime, connection: sa.Connection
-    ) -> None:
+    ) -> frozenset[str]:
+        """Settle what was delivered; the ids of those whose lease was still the claim's."""
         delivery = self._tables.delivery
-        delivered = [o.claim.delivery_id for o in outcomes if o.status == "delivered"]
-        if delivered:
-            connection.execute(
-                self._of(delivered).values(
-                    status="delivered",
-                    attempts=delivery.c.attempts + 1,
-                    reason=None,
-                    **finished(now),
-                )
-            )
+        values = {
+            "status": "delivered",
+            "attempts": delivery.c.attempts + 1,
+            "reason": None,
+            **finished(now),
+        }
+        held: set[str] = set()
+        claims = [outcome.claim for outcome in outcomes if outcome.status == "delivered"]
+        for lease, ids_ in _by_lease(claims).items():
+            mine = self._of(ids_).where(delivery.c.lease == lease).values(**values)
+            held.update(connection.scalars(mine.returning(delivery.c.id)))
+        return frozenset(held)
+
+    def _not_delivered(
+        self, outcomes: Sequence[Outcome], now: dt.datetime, connection: sa.Connection
+    ) -> frozenset[str]:
+        """The same for the others."""
+        delivery = self._tables.delivery
         others = [outcome for outcome in outcomes if outcome.status != "delivered"]
-        if others:
+        held = self._held([outcome.claim for outcome in others], connection)
+        values = [
+            {
+                "delivery_id": outcome.claim.delivery_id,
+                "new_status": outcome.status,
+                "fault": int(outcome.fault),
+                "new_reason": outcome.reason,
+                "next_at": outcome.next_at,
+                "end": None if outcome.next_at else now,
+            }
+            for outcome in others
+            if outcome.claim.delivery_id in held
+        ]
+        if values:
             connection.execute(
                 delivery.update()
                 .where(delivery.c.id == sa.bindparam("delivery_id"))
@@ -123,22 +141,20 @@ class Settling:
                     finished_at=sa.bindparam("end"),
                     lease=None,
                 ),
-                [
-                    {
-                        "delivery_id": outcome.claim.delivery_id,
-                        "new_status": outcome.status,
-                        "fault": int(outcome.fault),
-                        "new_reason": outcome.reason,
-                        "next_at": outcome.next_at,
-                        "end": None if outcome.next_at else now,
-                    }
-                    for outcome in others
-                ],
+                values,
             )
+        return held
 
     def _of(self, delivery_ids: Collection[str]) -> sa.Update:
         delivery = self._tables.delivery
         return delivery.update().where(among(delivery.c.id, delivery_ids))
+
+
+def _by_lease(claims: Collection[Claim]) -> dict[str, list[str]]:
+    by_lease: dict[str, list[str]] = defaultdict(list)
+    for claim in claims:
+        by_lease[claim.lease].append(claim.delivery_id)
+    return by_lease
 
 
 def _attempt(outcome: Outcome) -> dict[str, Any]:

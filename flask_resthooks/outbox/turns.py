@@ -37,21 +37,28 @@ def held(rows: Sequence[Any], now: dt.datetime) -> tuple[list[Any], dict[str, dt
     """Those rows that need not wait for their receiver or its host; and until when each of the
     other subscriptions has to.
 
-    :param rows: with `kind`, `subscription_id`, `turn_at` and `host_turn_at` (None: at any time),
-        and `host_silences`.
+    :param rows: with `kind`, `subscription_id` and `to`: the recipient, with `turn_at` and
+        `host_turn_at` (None: at any time), and `host_silences`.
     """
     free: list[Any] = []
     until: dict[str, dt.datetime] = {}
+    turns: dict[tuple[str, str], dt.datetime] = {}
     for row in rows:
-        # Who has something tested wants to see now how a silent host is.
-        hosts = None if is_test(row) and is_silent(row.host_silences) else row.host_turn_at
-        turns = [turn for turn in (row.turn_at, hosts) if turn is not None]
-        turn = max(turns, default=now)
+        key = row.subscription_id, row.kind
+        turn = turns.get(key)
+        if turn is None:
+            turn = turns[key] = _turn_of(row, now)
         if turn > now:
             until[row.subscription_id] = turn
         else:
             free.append(row)
     return free, until
+
+
+def _turn_of(row: Any, now: dt.datetime) -> dt.datetime:
+    # Who has something tested wants to see now how a silent host is.
+    of_host = None if is_test(row) and is_silent(row.to.host_silences) else row.to.host_turn_at
+    return max((turn for turn in (row.to.turn_at, of_host) if turn is not None), default=now)
 
 
 def is_test(row: Any) -> bool:
@@ -61,7 +68,7 @@ def is_test(row: Any) -> bool:
 
 def is_probe(row: Any) -> bool:
     """Whether a delivery that may be sent now finds out whether its host gives answers again."""
-    return is_silent(row.host_silences) and not is_test(row)
+    return is_silent(row.to.host_silences) and not is_test(row)
 
 
 def probes(
@@ -72,7 +79,8 @@ def probes(
 
     One of each owner: else one owner's silent receiver could stand for what others have there.
 
-    :param rows: with `kind`, `owner`, `subscription_id`, `host`, `host_silences`; in their order.
+    :param rows: with `kind`, `owner`, `subscription_id`, `host`, and `host_silences` of `to`; in
+        their order.
     :param booked: hosts that may be probed now, of those that are silent.
     :param salt: another one each time: it decides which of an owner's subscriptions it is, so that
         each of them comes up.
@@ -112,7 +120,7 @@ def needs_turn(row: Any, now: dt.datetime) -> bool:
 
     A rate is for what happens and for tests; what is said once is not held back by it.
     """
-    if row.kind not in (EVENT, PING) or not _is_rate(row.rate):
+    if row.to.rate is None or row.kind not in (EVENT, PING) or not _is_rate(row.to.rate):
         return False
     return not row.booked or row.due_at < now - dt.timedelta(seconds=LATE)
 
@@ -127,7 +135,8 @@ def book(
 ) -> Bookings:
     """Book a turn for each row that needs one: one after the other, as the rate allows.
 
-    :param rows: with `id`, `kind`, `subscription_id`, `rate` (per minute), `booked` and `due_at`.
+    :param rows: with `id`, `kind`, `subscription_id`, `rate` (per minute) of `to`, `booked` and
+        `due_at`.
     :param booked_until: of those subscriptions for which turns can be booked now; of the others,
         what needs a turn is left out.
     """
@@ -141,7 +150,7 @@ def book(
         if id_ not in booked_until:
             continue
         turn = max(made.until.get(id_) or booked_until[id_] or now, now)
-        made.until[id_] = turn + dt.timedelta(seconds=60 / row.rate)
+        made.until[id_] = turn + dt.timedelta(seconds=60 / row.to.rate)
         made.turns[row.id] = turn
         if turn <= soon:
             made.free.append(row)

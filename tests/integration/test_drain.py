@@ -374,3 +374,46 @@ def _until(condition: Callable[[], bool], limit: float = 20) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+def test_more_is_claimed_and_sent_while_a_settle_goes_on(
+    world: World, make: Make, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.subscribe("*", target_url=inbox.url())
+    world.happen(count=300)
+    settle, release = world.outbox.settle, threading.Event()
+    counts: list[int] = []
+
+    def slow(outcomes: list[Outcome], limit: float) -> Settled:
+        if not counts:
+            counts.append(len(inbox.requests))
+            deadline = time.monotonic() + 10
+            while len(inbox.requests) == counts[0] and time.monotonic() < deadline:
+                time.sleep(0.01)
+            counts.append(len(inbox.requests))
+            release.set()
+        return settle(outcomes, limit)
+
+    monkeypatch.setattr(world.outbox, "settle", slow)
+    assert make(concurrency=2).run() is None
+    assert release.is_set()
+    assert counts[1] > counts[0]  # POSTs went on while nothing was settled
+    assert len(inbox.requests) == 300
+    assert {row.status for row in world.deliveries()} == {"delivered"}
+
+
+def test_a_settle_that_fails_ends_the_drain_with_its_error(
+    world: World, make: Make, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.subscribe("*", target_url=inbox.url())
+    world.happen(count=50)
+
+    def broken(outcomes: list[Outcome], limit: float) -> Settled:
+        raise RuntimeError("no more")
+
+    monkeypatch.setattr(world.outbox, "settle", broken)
+    with pytest.raises(RuntimeError, match="no more"):
+        make(concurrency=2).run()
+    # What was not sent is given back; what was keeps its lease, and is sent again at its end.
+    assert {row.status for row in world.deliveries()} == {"pending", "sending"}
+    assert [t for t in threading.enumerate() if t.name.startswith("resthooks-beside")] == []

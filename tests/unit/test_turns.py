@@ -17,10 +17,9 @@ NOW = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
 
 
 def row(id_: str = "1", subscription: str = "s", **values: Any) -> Any:
-    base = {
-        **{"kind": "event", "rate": None, "turn_at": None, "host_turn_at": None},
-        **{"booked": False, "due_at": NOW, "host_silences": None},
-    }
+    of_recipient = {"rate": None, "turn_at": None, "host_turn_at": None, "host_silences": None}
+    to = {name: values.pop(name, default) for name, default in of_recipient.items()}
+    base = {"kind": "event", "booked": False, "due_at": NOW, "to": SimpleNamespace(**to)}
     return SimpleNamespace(**{**base, "id": id_, "subscription_id": subscription, **values})
 
 

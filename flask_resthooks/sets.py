@@ -1,0 +1,95 @@
+"""Truth: many values, and many rows, in one statement.
+
+The statement's text is the same for any number of them: SQLAlchemy, the driver and the database
+each prepare it once. A list of 500 parameters takes longer to build and to parse than the rows to
+find.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+
+def among(column: sa.Column[Any], values: Collection[Any]) -> sa.ColumnElement[bool]:
+    """`column IN (values)`, with all values in one parameter."""
+    given = sa.bindparam(None, list(values), _Several(column.type), unique=True)
+    return _among(column, given)
+
+
+class _Several(sa.types.TypeDecorator[Any]):
+    """Values of one type: an array for PostgreSQL, a JSON text for SQLite."""
+
+    impl = sa.types.NullType
+    cache_ok = True
+
+    def __init__(self, item: sa.types.TypeEngine[Any]) -> None:
+        super().__init__()
+        self.item = item
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        several = sa.Text() if dialect.name == "sqlite" else sa.ARRAY(self.item)
+        return dialect.type_descriptor(several)
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
+        return json.dumps(value) if dialect.name == "sqlite" else value
+
+
+class _among(FunctionElement[bool]):
+    type = sa.Boolean()
+    inherit_cache = True
+    # Else SQLAlchemy makes `… IN (…) = 1` of it, for which SQLite takes no index.
+    _is_implicitly_boolean = True
+
+
+@compiles(_among)
+def _equals_any(element: _among, compiler: Any, **options: Any) -> str:
+    column, values = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{column} = ANY ({values})"
+
+
+@compiles(_among, "sqlite")
+def _in_json(element: _among, compiler: Any, **options: Any) -> str:
+    column, values = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{column} IN (SELECT value FROM json_each({values}))"
+
+
+def insert_rows(
+    connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Insert rows that all have the same columns.
+
+    PostgreSQL is given an array per column: a statement for each row would cost it more than the
+    row. SQLite has no round trips, and is given one after the other.
+    """
+    if connection.dialect.name == "sqlite":
+        connection.execute(table.insert(), rows)
+        return
+    names = list(rows[0])
+    given = {name: [row[name] for row in rows] for name in names}
+    arrays = [sa.bindparam(name, type_=_Several(table.c[name].type)) for name in names]
+    unnested = sa.func.unnest(*arrays).table_valued(*names, name="given").render_derived()
+    some = sa.select(*[unnested.c[name] for name in names])
+    connection.execute(table.insert().from_select(names, some, include_defaults=False), given)
+
+
+class bytes_of(FunctionElement[int]):
+    """How many bytes a column of texts in ASCII holds, without reading them, where possible."""
+
+    type = sa.Integer()
+    inherit_cache = True
+
+
+@compiles(bytes_of)
+def _octet_length(element: bytes_of, compiler: Any, **options: Any) -> str:
+    return f"octet_length({compiler.process(element.clauses, **options)})"
+
+
+@compiles(bytes_of, "sqlite")  # which knows the other one since 3.43 only
+def _length(element: bytes_of, compiler: Any, **options: Any) -> str:
+    return f"length({compiler.process(element.clauses, **options)})"

@@ -1,0 +1,128 @@
+"""Many values, and many rows, in one statement, on both databases."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from world import World
+
+from flask_resthooks import ids
+from flask_resthooks.database import Database
+from flask_resthooks.sets import among, insert_rows
+
+ODD = ["", "a", "it's", 'a"b', "a,b", "{a}", "ü€\U0001f600", "NULL", "a\\b", "%s", "?", "[1]"]
+
+
+def found(world: World, values: list[Any]) -> list[str]:
+    host = world.tables.host.c.host
+    with world.engine.connect() as connection:
+        return sorted(connection.scalars(sa.select(host).where(among(host, values))))
+
+
+@pytest.fixture
+def hosts(world: World) -> list[str]:
+    rows = [{"host": host, "turn_at": world.now, "strikes": 0} for host in [*ODD, "other"]]
+    with world.engine.begin() as connection:
+        insert_rows(connection, world.tables.host, rows)
+    return ODD
+
+
+def test_what_is_among_the_values_is_found(world: World, hosts: list[str]) -> None:
+    assert found(world, hosts) == sorted(hosts)
+    for host in hosts:
+        assert found(world, [host]) == [host]
+    assert found(world, []) == []
+    assert found(world, ["a", "a", "b"]) == ["a"]
+    assert found(world, [f"host {n}" for n in range(10_000)]) == []
+
+
+def test_one_statement_text_serves_any_number_of_values(world: World, hosts: list[str]) -> None:
+    texts: set[str] = set()
+
+    def note(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        texts.add(statement)
+
+    sa.event.listen(world.engine, "before_cursor_execute", note)
+    for count in (0, 1, 3, 700):
+        found(world, [f"host {n}" for n in range(count)])
+    sa.event.remove(world.engine, "before_cursor_execute", note)
+    assert len(texts) == 1
+
+
+def test_numbers_are_found_by_an_index(world: World) -> None:
+    world.happen(count=300)
+    sequence = world.tables.event.c.sequence
+    some = sa.select(sequence).where(among(sequence, [2, 5, 9999]))
+    with world.engine.connect() as connection:
+        assert sorted(connection.scalars(some)) == [2, 5]
+        if connection.dialect.name != "sqlite":
+            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        explain = "EXPLAIN " + ("QUERY PLAN " if connection.dialect.name == "sqlite" else "")
+        texts: list[str] = []
+
+        def note(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+            texts.append(statement)
+            cursor.execute(explain + statement, parameters)
+            texts.append(str(cursor.fetchall()))
+
+        sa.event.listen(connection, "before_cursor_execute", note)
+        connection.execute(some)
+        sa.event.remove(connection, "before_cursor_execute", note)
+        assert "SEARCH" in texts[1] or "Index" in texts[1], texts
+
+
+def test_rows_come_back_as_they_were_inserted(world: World) -> None:
+    rows = [
+        {
+            "id": ids.new(ids.ATTEMPT),
+            "delivery_id": ids.new(ids.DELIVERY),
+            "number": number,
+            "started_at": world.now,
+            "duration": 0.25 * number,
+            "status_code": 200 if number % 2 else None,
+            "error": None,
+            "detail": '{it\'s, "so"}' if number % 3 else None,
+            "response": "ü\\" * number,
+            "request_id": None,
+            "next_at": world.now if number == 2 else None,
+        }
+        for number in range(1, 6)
+    ]
+    with world.engine.begin() as connection:
+        insert_rows(connection, world.tables.attempt, rows)
+    assert (
+        sorted((dict(row._mapping) for row in world.attempts()), key=lambda r: r["number"]) == rows
+    )
+
+
+def test_threads_of_one_process_do_not_sleep_for_sqlites_lock(world: World) -> None:
+    database = Database(world.engine)
+    inside, done = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def first() -> None:
+        with database.transaction() as connection:
+            connection.execute(world.tables.host.delete())
+            inside.set()
+            done.wait(5)
+            order.append("first")
+
+    def second() -> None:
+        with database.transaction() as connection:
+            order.append("second")
+            connection.execute(world.tables.host.delete())
+
+    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    threads[0].start()
+    assert inside.wait(5)
+    threads[1].start()
+    time.sleep(0.05)
+    done.set()
+    for thread in threads:
+        thread.join(10)
+    # On PostgreSQL they need not wait for each other at all.
+    assert order == ["first", "second"] if database.sqlite else len(order) == 2
