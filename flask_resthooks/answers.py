@@ -102,5 +102,11 @@ def prune(
         .limit(limit)
         .with_for_update(skip_locked=True)  # those are being replaced
     )
-    removed = table.delete().where(sa.tuple_(table.c.owner, table.c.key).in_(over))
-    return connection.execute(removed).rowcount
+    these: sa.ColumnElement[bool]
+    if connection.dialect.name == "sqlite":
+        these = sa.tuple_(table.c.owner, table.c.key).in_(over)
+    else:  # by their places: it would look through all answers for keys
+        place: sa.ColumnElement[Any] = sa.literal_column(f"{table.name}.ctid")
+        places = over.with_only_columns(place).scalar_subquery()
+        these = place == sa.any_(sa.func.array(places))
+    return connection.execute(table.delete().where(these)).rowcount

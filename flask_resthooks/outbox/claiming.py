@@ -16,10 +16,11 @@ from .. import formats, retry
 from ..database import Database
 from ..models import EVENT, HANDSHAKE, NOTICE, PING, Tables
 from ..sets import among, bytes_of
+from .candidates import Due, Found, Recipient
 from .claims import Claim
 from .fairness import Share, pick
 from .hosts import Hosts
-from .looking import Due, Found, Looking
+from .looking import Looking
 from .subscriptions import finished
 from .turns import Bookings, book, held, is_probe, needs_turn, probes
 
@@ -303,7 +304,7 @@ def _claim(row: Due, event: formats.Event, token: str, signing: tuple[str, ...])
     )
 
 
-def _secrets(to: Any, now: dt.datetime) -> tuple[str, ...]:
+def _secrets(to: Recipient, now: dt.datetime) -> tuple[str, ...]:
     """Those that sign, the newest first."""
     former = (
         one["secret"] for one in to.former_secrets if dt.datetime.fromisoformat(one["until"]) > now

@@ -1,8 +1,8 @@
 """Truth: the look that goes before a claim. Which deliveries are due ──► **candidates**.
 
 What is due first is looked at first. If there is more than one look takes in, those who have much
-would hide those who have little: then it looks at some other subscriptions too, the next ones
-after those of the last time, until all have had their turn.
+would hide those who have little: then it looks at what fell due last, too, and at some other
+subscriptions, the next ones after those of the last time, until all have had their turn.
 
 A row that cannot be read (a damaged value, a shape that no version of ours has written) must not
 keep the others from being read: then each is read by itself, and the bad ones are named.
@@ -13,7 +13,6 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,52 +20,21 @@ import sqlalchemy as sa
 from ..database import Database
 from ..models import Tables
 from ..sets import among
+from .candidates import Due, Found, Recipient
 
 log = logging.getLogger(__name__)
 
 OTHERS = 64
 """Subscriptions that are looked at beside what is due first; SQLite takes 500 parts at most."""
 
+NEWEST = 64
+"""Deliveries that fell due last, which are looked at as well: they may be all of who has little."""
+
+STEPS = 256
+"""Subscriptions of which it is asked whether anything is due, to find so many."""
 
 UNREADABLE = (ValueError, TypeError, LookupError, ArithmeticError)
 """What reading a damaged value raises."""
-
-
-@dataclass(slots=True)
-class Due:
-    """A delivery that is due.
-
-    :param to: the row of its subscription and of that one's host; None if it is gone.
-    """
-
-    to: Any
-    id: str
-    kind: str
-    event_id: str
-    owner: str
-    subscription_id: str
-    attempts: int
-    attempts_before: int
-    faults: int
-    due_at: dt.datetime
-    booked: bool
-
-    @property
-    def host(self) -> str:
-        """Name and port of its target."""
-        host: str = self.to.host
-        return host
-
-
-@dataclass(slots=True)
-class Found:
-    """What a look found, locked until the transaction ends.
-
-    :param damaged: ids of deliveries and events that cannot be read, with what is wrong.
-    """
-
-    rows: list[Due] = field(default_factory=list)
-    damaged: dict[str, str] = field(default_factory=dict)
 
 
 class Looking:
@@ -80,7 +48,10 @@ class Looking:
     def anything(self, now: dt.datetime) -> bool:
         """Whether anything is due."""
         delivery = self._tables.delivery
-        due = sa.select(delivery.c.id).where(delivery.c.due_at <= now).limit(1)
+        due = sa.select(delivery.c.id).where(delivery.c.due_at <= now)
+        # In the index's order: else PostgreSQL, when many were due at its last look at statistics,
+        # hopes to come across one soon, and reads the whole table when none is.
+        due = due.order_by(delivery.c.due_at).limit(1)
         with self._database.connect() as connection:
             return connection.execute(due).first() is not None
 
@@ -98,7 +69,8 @@ class Looking:
         )
         if len(found.rows) < look:
             return self._with_recipients(connection, found, now)
-        ids = self._of_others(connection, now, look, full)
+        newest = first.order_by(delivery.c.due_at.desc()).limit(NEWEST)
+        ids = self._of_others(connection, now, look, full) | set(connection.scalars(newest))
         ids -= {row.id for row in found.rows}
         if ids:
             those = among(delivery.c.id, sorted(ids))
@@ -119,13 +91,33 @@ class Looking:
         subscription = self._tables.subscription
         theirs = self._recipients(now).where(among(subscription.c.id, sorted(ids)))
         rows = self.read_each(connection, theirs, subscription.c.id, lambda: ids, found)
-        recipients = {row.id: row for row in rows}
+        recipients = {row.id: Recipient(*row) for row in rows}
+        self._know_hosts(connection, recipients.values(), found)
         for due in found.rows:
             due.to = recipients.get(due.subscription_id)
-            if due.subscription_id in found.damaged:
-                found.damaged[due.id] = found.damaged[due.subscription_id]
+            for part in (due.subscription_id, due.to and due.to.host):
+                if part in found.damaged:
+                    found.damaged[due.id] = found.damaged[part]
         found.rows = [due for due in found.rows if due.id not in found.damaged]
         return found
+
+    def _know_hosts(
+        self, connection: sa.Connection, recipients: Collection[Recipient], found: Found
+    ) -> None:
+        """What is known of the recipients' hosts; of most, it is nothing.
+
+        Not joined: PostgreSQL might read all hosts for that.
+        """
+        host = self._tables.host
+        names = {to.host for to in recipients}
+        some = sa.select(host.c.host, host.c.turn_at, host.c.silences).where(
+            among(host.c.host, sorted(names))
+        )
+        rows = self.read_each(connection, some, host.c.host, lambda: names, found)
+        known = {row.host: row for row in rows}
+        for to in recipients if known else ():
+            if to.host in known:
+                _, to.host_turn_at, to.host_silences = known[to.host]
 
     def _of_others(
         self, connection: sa.Connection, now: dt.datetime, look: int, full: Collection[str]
@@ -167,28 +159,29 @@ class Looking:
                 .limit(1)
             ).scalar_subquery()
 
-        # A walk from each to the next one, however much waits of any of them.
-        walk = sa.select(
-            after(sa.bindparam("cursor", self._cursor)).label("id"), sa.literal(1).label("number")
-        ).cte("walk", recursive=True)
-        walk = walk.union_all(
-            sa.select(after(walk.c.id), walk.c.number + 1).where(
-                walk.c.id.is_not(None), walk.c.number < OTHERS
-            )
-        )
-        due = (
-            self._by_subscription(
+        def is_due(name: Any) -> Any:
+            return self._by_subscription(
                 sa.select(delivery.c.id).where(
-                    waits, delivery.c.subscription_id == walk.c.id, delivery.c.due_at <= now
+                    waits, delivery.c.subscription_id == name, delivery.c.due_at <= now
                 )
             )
-            .correlate(walk)
-            .exists()
+
+        # A walk from each to the next one, however much waits of any of them.
+        walk = sa.select(
+            after(sa.bindparam("cursor", self._cursor)).label("id"),
+            sa.literal(0).label("due_before"),
+            sa.literal(1).label("number"),
+        ).cte("walk", recursive=True)
+        due = is_due(walk.c.id).correlate(walk).exists()
+        walk = walk.union_all(
+            sa.select(
+                after(walk.c.id), walk.c.due_before + sa.case((due, 1), else_=0), walk.c.number + 1
+            ).where(walk.c.id.is_not(None), walk.c.due_before < OTHERS - 1, walk.c.number < STEPS)
         )
-        found = connection.execute(
-            sa.select(walk.c.id, due.label("due")).where(walk.c.id.is_not(None))
-        ).all()
-        self._cursor = found[-1].id if len(found) == OTHERS else ""
+        due = is_due(walk.c.id).correlate(walk).exists()
+        found = connection.execute(sa.select(walk.c.id, due.label("due"))).all()
+        # The last one is none if there was no next one: then it begins anew.
+        self._cursor = found[-1].id or ""
         return [row.id for row in found if row.due and row.id not in full]
 
     def _by_subscription(self, select: sa.Select[Any]) -> sa.Select[Any]:
@@ -253,7 +246,7 @@ class Looking:
         )
 
     def _recipients(self, now: dt.datetime) -> sa.Select[Any]:
-        subscription, host = self._tables.subscription, self._tables.host
+        subscription = self._tables.subscription
         expired = subscription.c.expires_at <= now
         return sa.select(
             subscription.c.id,
@@ -270,9 +263,7 @@ class Looking:
             subscription.c.rate,
             subscription.c.turn_at,
             subscription.c.host,
-            host.c.turn_at.label("host_turn_at"),
-            host.c.silences.label("host_silences"),
             # Judged here: what a customer gave as a time need not be one for Python.
             sa.and_(subscription.c.expires_at.is_not(None), expired).label("expired"),
             (subscription.c.intent_until <= now).label("too_late"),
-        ).select_from(subscription.outerjoin(host, host.c.host == subscription.c.host))
+        )
