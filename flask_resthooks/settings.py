@@ -21,6 +21,9 @@ PREFIX = "RESTHOOKS_"
 
 NO_INTENT = "none"
 
+IN_ONE_LOOP = 256
+"""POSTs in flight with a transport to which each one more costs next to nothing."""
+
 LEASE_MARGIN = 10.0
 """Seconds that a lease must leave after the longest attempt, to settle it."""
 
@@ -74,6 +77,15 @@ def _one_of(*allowed: str) -> Check:
 
     check.__doc__ = rule
     return check
+
+
+def _transport(value: Any) -> str:
+    """'requests', 'asyncio' or 'aiohttp', or the 'package.module:Class' of one's own"""
+    if not isinstance(value, str) or (
+        value not in transport.TRANSPORTS and not re.fullmatch(r"\w+(\.\w+)*:\w+", value)
+    ):
+        raise ValueError(_transport.__doc__)
+    return value
 
 
 def _boolean(value: Any) -> bool:
@@ -262,7 +274,12 @@ class Settings:
         "Whether `RESTHOOKS_PROXY` is given names instead of addresses. Only for one that refuses "
         "addresses that are not public by itself: the guard sees none.",
     )
-    concurrency: int = _setting(32, _whole(1, 1000, "POSTs"), "POSTs in flight per worker process.")
+    concurrency: int = _setting(
+        32,
+        _whole(1, 1000, "POSTs"),
+        "POSTs in flight per worker process, at most. If it is not set, and `RESTHOOKS_TRANSPORT` "
+        f"is `asyncio`: {IN_ONE_LOOP}.",
+    )
     host_concurrency: int = _setting(
         0,
         _whole(0, 1000, "POSTs"),
@@ -270,7 +287,10 @@ class Settings:
         "and half of `RESTHOOKS_CONCURRENCY` of a host that does not.",
     )
     transport: str = _setting(
-        "requests", _one_of(*sorted(transport.TRANSPORTS)), "What performs the POSTs."
+        "requests",
+        _transport,
+        "What performs the POSTs: `requests`, on threads; `asyncio`, in an event loop, with "
+        "hundreds in flight (`aiohttp` is another name of it); or an app's own.",
     )
     format: str = _setting(
         formats.STANDARD,
@@ -380,10 +400,17 @@ def from_config(config: Mapping[str, Any], intents: Collection[str] = ()) -> Set
             f"RESTHOOKS_INTENT = {intent!r} needs RESTHOOKS_ORIGIN: a host name, such as "
             "'crm.example.com'"
         )
+    if ":" in values.get("transport", ""):
+        try:
+            transport.find(values["transport"])
+        except ValueError as error:
+            wrong.append(f"RESTHOOKS_TRANSPORT cannot be used: {error}")
     if values.get("proxy_resolves") and not values.get("proxy"):
         wrong.append("RESTHOOKS_PROXY_RESOLVES = True needs RESTHOOKS_PROXY: there is no other way")
     if wrong:
         raise ConfigurationError("; ".join(wrong))
+    if values.get("transport") in ("asyncio", "aiohttp"):
+        values.setdefault("concurrency", IN_ONE_LOOP)
     settings = Settings(**values)
     if not settings.lease:
         settings = dataclasses.replace(settings, lease=max(60.0, 2 * settings.start_margin))

@@ -7,8 +7,9 @@ the exchange failed.
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -62,8 +63,16 @@ KEPT_HEADERS = frozenset(
 MAX_DETAIL = 500
 """Characters of an answer's detail: some of them may be the receiver's."""
 
-TRANSPORTS = {"requests": "flask_resthooks.transport.requests:RequestsTransport"}
-"""Names for the setting `RESTHOOKS_TRANSPORT`, and where each one is found."""
+TRANSPORTS = {
+    "aiohttp": "flask_resthooks.transport.asyncio:AsyncioTransport",
+    "asyncio": "flask_resthooks.transport.asyncio:AsyncioTransport",
+    "requests": "flask_resthooks.transport.requests:RequestsTransport",
+}
+"""Names for the setting `RESTHOOKS_TRANSPORT`, and where each one is found.
+
+`aiohttp` is the older name of `asyncio`, and aiohttp is not used: its session takes three times the
+CPU of a bare loop, and its parser is more trusting than ours (`http1`).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +88,7 @@ class Request:
         fail, as `internal`.
     :param body: of an OPTIONS, nothing is sent if it is empty.
     :param start_before: the `time.monotonic()` by which the attempt must have started; a request
-        that waited longer for a free thread is not sent at all.
+        that waited longer for its turn is not sent at all.
     :param method: one of `METHODS`.
     :raises ValueError: for any other method.
     """
@@ -122,10 +131,16 @@ class Answer:
 
 
 class Transport(Protocol):
-    """Performs POSTs, several at a time."""
+    """Performs POSTs, several at a time, and keeps the promises of `docs/how-to/write-a-transport`.
+
+    It is made by `create`, with the keywords that are there.
+    """
 
     def submit(self, request: Request) -> Future[Answer]:
-        """Have a POST made as soon as a thread is free. Never fails for what the network does."""
+        """Have a POST made as soon as its turn comes. Never fails for what the network does.
+
+        It may be called in any thread, also in a future's callback.
+        """
 
     def close(self) -> None:
         """Cancel what has not started, wait for what has, and let go of every connection."""
@@ -144,6 +159,7 @@ def create(
 ) -> Transport:
     """Make the transport of that name; its client is imported now and not before.
 
+    :param name: one of `TRANSPORTS`, or where another one is found: `"package.module:Class"`.
     :param concurrency: how many POSTs may be in flight.
     :param connect_timeout: seconds for resolving the name and connecting.
     :param timeout: seconds for the whole attempt.
@@ -151,20 +167,51 @@ def create(
     :param proxy: URL of the HTTP proxy that everything goes through; empty for none.
     :param proxy_resolves: the proxy is given names, and it is trusted to refuse addresses that
         are not public.
-    :raises ValueError: if there is none of that name.
+    :raises ValueError: if there is none of that name, or it cannot be made like this.
     """
+    keywords = {
+        "guard": guard,
+        "concurrency": concurrency,
+        "connect_timeout": connect_timeout,
+        "timeout": timeout,
+        "response_limit": response_limit,
+        "proxy": proxy,
+        "proxy_resolves": proxy_resolves,
+    }
+    maker = find(name)
     try:
-        module, _, class_name = TRANSPORTS[name].partition(":")
-    except KeyError:
+        inspect.signature(maker).bind(**keywords)
+    except TypeError as error:
+        raise ValueError(
+            f"the transport {name!r} cannot be made: it must take the keywords "
+            f"{', '.join(keywords)}, and {error}"
+        ) from None
+    return maker(**keywords)
+
+
+def find(name: str) -> Callable[..., Transport]:
+    """What makes the transport of that name; its client is imported now and not before.
+
+    :raises ValueError: if there is none.
+    """
+    module_name, colon, attribute = TRANSPORTS.get(name, name).partition(":")
+    if not colon:
         known = ", ".join(repr(known) for known in sorted(TRANSPORTS))
-        raise ValueError(f"there is no transport {name!r}; known: {known}") from None
-    transport: Transport = getattr(import_module(module), class_name)(
-        guard=guard,
-        concurrency=concurrency,
-        connect_timeout=connect_timeout,
-        timeout=timeout,
-        response_limit=response_limit,
-        proxy=proxy,
-        proxy_resolves=proxy_resolves,
-    )
-    return transport
+        raise ValueError(
+            f"there is no transport {name!r}; known: {known}; your own: 'package.module:Class'"
+        )
+    try:
+        module = import_module(module_name)
+    except ImportError as error:
+        raise ValueError(f"the transport {name!r} cannot be imported: {error}") from error
+    except (TypeError, ValueError):  # an empty name, or one that begins with a dot
+        raise ValueError(f"the transport {name!r} names no module") from None
+    maker = getattr(module, attribute, None)
+    if not callable(maker):
+        what = "nothing callable" if hasattr(module, attribute) else "nothing"
+        raise ValueError(
+            f"there is no transport {name!r}: the module {module_name!r} has {what} "
+            f"of the name {attribute!r}"
+        )
+    found: Callable[..., Transport] = maker
+    return found

@@ -1,14 +1,16 @@
 """Ground: one request on its way, and what has come back of it so far.
 
 Three promises that urllib3's pool does not make are kept here: the connection is made to the
-address that the guard has checked (`dialing`), the whole attempt has a deadline (`watchdog`), and
-no more than `response_limit` bytes of the answer are read (`http1`).
+address that the guard has checked (`dialing`), the whole attempt has a deadline (`watchdog`, and
+here: shutting a socket down does not stop a sender who is faster than we read), and no more than
+`response_limit` bytes of the answer are read (`http1`).
 """
 
 from __future__ import annotations
 
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -16,18 +18,10 @@ from typing import Any
 from . import Request, http1
 from .connections import Connection, PlainConnection, TLSConnection
 from .dialing import Dialer
+from .failures import STALE
 from .idle import IdleConnections
 from .messages import Plan, message
-from .watchdog import Watchdog
-
-# What a connection that had gone stale in the pool answers with.
-_STALE = (
-    ConnectionResetError,
-    ConnectionAbortedError,
-    BrokenPipeError,
-    ssl.SSLEOFError,
-    ssl.SSLZeroReturnError,
-)
+from .watchdog import Stage, Watchdog
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +53,7 @@ class Attempt:
         self.request = request
         self.deadline = start + kit.timeout
         self.expired = False
+        self.stage = Stage.OURS
         self.handle: socket.socket | None = None
         self.response: http1.Response | None = None
         self._kit = kit
@@ -66,24 +61,19 @@ class Attempt:
         self._connection: Connection | None = None
 
     def urlopen(self, **_: Any) -> http1.Response:
-        """What the adapter calls, as it would a pool's: send, and read the answer's head."""
+        """What the adapter calls, as it would a pool's: send, and read the answer."""
         sent = message(self.plan, self.request)
         connection = self._kit.idle.take(self.plan.key)
         if connection is not None:
             try:
                 return self._exchange(connection, sent)
-            except _STALE:
+            except STALE:
                 # The receiver closed it while it idled. No byte of an answer came, so try again
                 # on a fresh one, once; should the receiver have seen both, the webhook-id tells.
                 if self.expired or (self.response and self.response.begun):
                     raise
                 self.let_go()
         return self._exchange(self._new_connection(), sent)
-
-    def read_body(self) -> None:
-        """Read as much of the body as is kept, and see whether that was all."""
-        assert self.response is not None
-        self.response.read_body(self._kit.response_limit)
 
     def let_go(self) -> None:
         """Give the connection back if it can be used again, close it if not."""
@@ -93,9 +83,7 @@ class Attempt:
         response = self.response
         if response is not None:
             again = response.complete and not (self.expired or response.will_close)
-            again = again and not response.goes_on()
-            response.close()
-            if again:
+            if again and not response.goes_on and _pending(connection.sock) == 0:
                 self._kit.idle.give(self.plan.key, connection)
                 return
         connection.close()
@@ -112,27 +100,54 @@ class Attempt:
         self._connection = connection
         connection.attempt = self
         if connection.sock is None:
+            self.stage = Stage.CONNECTING
             connection.connect()
         else:
             self.arm(connection.handle)
         send_failure: OSError | None = None
+        self.stage = Stage.SENDING
         try:
             for piece in sent:
                 connection.sock.sendall(piece)
         except (BrokenPipeError, ConnectionResetError) as error:
             # A receiver may answer before it has read all (413) and close.
             send_failure = error
-        self.response = response = http1.Response(connection.sock, self.deadline)
+        self.response = response = http1.Response(self._kit.response_limit)
+        self.stage = Stage.READING
         try:
-            response.read_head()
+            self._read(connection.sock, response)
         except OSError as error:
-            raise send_failure or error from None
+            if send_failure is None or response.understood:
+                raise
+            raise send_failure from error
+        finally:
+            self.stage = Stage.OURS
         if send_failure is not None:
             response.will_close = True
         return response
+
+    def _read(self, sock: socket.socket, response: http1.Response) -> None:
+        while not response.done:
+            if time.monotonic() >= self.deadline:
+                raise TimeoutError("the answer took too long")
+            try:
+                data = sock.recv(http1.PIECE)
+            except OSError as error:
+                response.end(error)
+            else:
+                if data:
+                    response.feed(data)
+                else:
+                    response.end()
 
     def _new_connection(self) -> Connection:
         target = self.plan.target
         if target.scheme == "https":
             return TLSConnection(target.host, target.port, ssl_context=self._kit.tls_context())
         return PlainConnection(target.host, target.port)
+
+
+def _pending(sock: socket.socket) -> int:
+    """What has come over TLS and was not read. What the system has not handed over yet makes the
+    connection one that `is_connected` says no of."""
+    return sock.pending() if isinstance(sock, ssl.SSLSocket) else 0

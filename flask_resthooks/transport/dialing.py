@@ -9,8 +9,8 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Callable
 
-from ..errors import AddressRefused
 from ..guard import Guard, Target
 from .failures import Failed
 from .http1 import NotHTTP
@@ -24,7 +24,6 @@ LOG_PAUSE = 60.0
 
 LINK_TIMEOUT = 1.0
 """Seconds beyond a deadline that a socket would wait, were the watchdog gone."""
-
 
 UNREACHED = frozenset({502, 503, 504})
 """What a proxy answers when it is the receiver who cannot be reached."""
@@ -50,14 +49,19 @@ class Dialer:
         proxy: str = "",
         proxy_resolves: bool = False,
     ) -> None:
+        self.lookups = lookups
         self._guard = guard
-        self._lookups = lookups
         self._connect_timeout = connect_timeout
         self._timeout = timeout
         self._proxy = Proxy(proxy) if proxy else None
         self._proxy_resolves = proxy_resolves
         self._log_lock = threading.Lock()
         self._logged: dict[str, float] = {}
+
+    @property
+    def direct(self) -> bool:
+        """Whether the way leads through no proxy."""
+        return self._proxy is None
 
     def dial(self, target: Target, deadline: float) -> socket.socket:
         """Connect.
@@ -81,22 +85,16 @@ class Dialer:
         return self._through(self._proxy, authorities, deadline)
 
     def _resolve(self, target: Target, deadline: float) -> list[Address]:
-        host = target.host
+        name, resolve = self.question(target)
         try:
-            return self._lookups.find(
-                (host, target.port),
-                functools.partial(self._guard.resolve, host, target.port),
-                deadline,
-            )
-        except AddressRefused:
-            raise
-        except Late:
-            raise Failed("connect_timeout", f"the name {host!r} was not resolved in time") from None
-        except Full:  # no fault of this receiver's: it is given back, and tried again
-            detail = "too many names of others are being resolved; nothing was sent"
-            raise Failed("not_started", detail) from None
-        except (OSError, UnicodeError) as error:
-            raise Failed("dns", f"the name {host!r} cannot be resolved: {error}") from error
+            return self.lookups.find(name, resolve, deadline)
+        except (Late, Full, OSError, UnicodeError) as error:
+            raise unresolved(target.host, error) from error
+
+    def question(self, target: Target) -> tuple[tuple[str, int], Callable[[], list[Address]]]:
+        """What is asked of `lookups`."""
+        host, port = target.host, target.port
+        return (host, port), functools.partial(self._guard.resolve, host, port)
 
     def _first(self, addresses: list[Address], deadline: float) -> socket.socket:
         """A connection to the first of these addresses that takes one."""
@@ -117,11 +115,15 @@ class Dialer:
             except BaseException:
                 sock.close()
                 raise
+        raise self.unconnected(failure)
+
+    def unconnected(self, failure: OSError | None) -> Exception:
+        """What it means that no address took a connection; that of the last one is told."""
         if failure is None or isinstance(failure, TimeoutError):
-            raise Failed(
+            return Failed(
                 "connect_timeout", f"no connection within {self._connect_timeout:g} seconds"
             )
-        raise failure
+        return failure
 
     def _ready(self, sock: socket.socket) -> socket.socket:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -173,7 +175,7 @@ class Dialer:
     def _reach(self, proxy: Proxy, deadline: float) -> socket.socket:
         """Connect to the proxy: its address is the operator's, and not judged."""
         try:
-            addresses = self._lookups.find(proxy, functools.partial(_look_up, proxy), deadline)
+            addresses = self.lookups.find(proxy, functools.partial(_look_up, proxy), deadline)
             return self._first(addresses, deadline)
         except (Late, Full, Failed, OSError, UnicodeError) as error:
             why = "it was not resolved in time" if isinstance(error, Late) else error
@@ -201,6 +203,16 @@ class Dialer:
                 self._logged[detail] = now
                 log.error("a hook was not sent: %s", logged)
         return Failed("proxy", detail)
+
+
+def unresolved(host: str, error: Late | Full | OSError | UnicodeError) -> Failed:
+    """What it means that a lookup ended like this."""
+    if isinstance(error, Late):
+        return Failed("connect_timeout", f"the name {host!r} was not resolved in time")
+    if isinstance(error, Full):  # no fault of this receiver's: it is given back, and tried again
+        detail = "too many names of others are being resolved; nothing was sent"
+        return Failed("not_started", detail)
+    return Failed("dns", f"the name {host!r} cannot be resolved: {error}")
 
 
 def _look_up(proxy: Proxy) -> list[Address]:

@@ -23,6 +23,16 @@ _NO_LETTER_OR_DIGIT = re.compile(r"[^0-9A-Za-z]+")
 _CONTROL = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 
 
+STALE = (
+    ConnectionResetError,
+    ConnectionAbortedError,
+    BrokenPipeError,
+    ssl.SSLEOFError,
+    ssl.SSLZeroReturnError,
+)
+"""What a connection that had gone stale while it idled answers with."""
+
+
 class Failed(Exception):
     """An attempt failed for a reason that is known where it is raised."""
 
@@ -58,12 +68,24 @@ def answer(
             for name, value in response.fields.items()
             if name in KEPT_HEADERS and not _CONTROL.search(value)
         }
-    word, detail = _describe(failure) if failure is not None else (None, "")
+    duration = time.monotonic() - start
+    if failure is None:
+        return Answer(status, None, "", body, headers, duration)
+    word, detail = _describe(failure)
     if word == "protocol" and _repeats(detail, sent):
         detail = "the answer is not HTTP: it repeats what was sent"
-    duration = time.monotonic() - start
     shown = printable(detail[:MAX_DETAIL])
     return Answer(status, word, shown, body, headers, duration, word != "not_started")
+
+
+def late() -> Answer:
+    """Of an attempt whose turn came too late."""
+    return Answer(
+        status=None,
+        error="not_started",
+        detail="its time was over before its turn came; nothing was sent",
+        started=False,
+    )
 
 
 def _repeats(detail: str, headers: Mapping[str, str]) -> bool:

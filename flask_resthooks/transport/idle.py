@@ -7,6 +7,9 @@ import time
 from collections import OrderedDict
 from typing import Generic, Protocol, TypeVar
 
+IDLE_LIMIT = 30.0
+"""Seconds after which a connection that nobody used is closed."""
+
 Key = tuple[str, str, int]
 """Scheme, host and port."""
 
@@ -64,8 +67,16 @@ class IdleConnections(Generic[Connection]):
         if surplus is not None:
             surplus.close()
 
-    def close_older_than(self, instant: float) -> None:
-        """Close what has idled since before that instant."""
+    def discard(self, connection: Connection) -> None:
+        """Forget one that is closed."""
+        with self._lock:
+            _, key = self._since.pop(connection, (0.0, None))
+            if key is not None:
+                self._forget(connection, key)
+
+    def close_old(self) -> None:
+        """Close what has idled for `IDLE_LIMIT`."""
+        instant = time.monotonic() - IDLE_LIMIT
         while True:
             with self._lock:
                 since, _ = next(iter(self._since.values()), (instant, None))
@@ -85,8 +96,14 @@ class IdleConnections(Generic[Connection]):
 
     def _drop_oldest(self) -> Connection:
         connection, (_, key) = self._since.popitem(last=False)
+        self._forget(connection, key)
+        return connection
+
+    def _forget(self, connection: Connection, key: Key) -> None:
         stack = self._by_key[key]
         stack.remove(connection)
         if not stack:
             del self._by_key[key]
-        return connection
+
+    def __len__(self) -> int:
+        return len(self._since)

@@ -44,22 +44,29 @@ class Lookups:
         :raises Late: if it takes longer.
         :raises Full: if it could not be begun until then.
         """
-        with self._lock:
-            outcome = self._going_on.get(name)
+        outcome = self.begin(name, resolve, max(0.0, deadline - time.monotonic()))
         if outcome is None:
-            outcome = self._begin(name, resolve, deadline)
+            raise Full
         done = threading.Event()
         outcome.add_done_callback(lambda _: done.set())
         if not done.wait(max(0.0, deadline - time.monotonic())):
             raise Late
         return outcome.result()
 
-    def _begin(
-        self, name: Hashable, resolve: Callable[[], list[Address]], deadline: float
-    ) -> Future[list[Address]]:
-        if not self._room.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise Full
-        outcome: Future[list[Address]] = Future()
+    def begin(
+        self, name: Hashable, resolve: Callable[[], list[Address]], patience: float = 0.0
+    ) -> Future[list[Address]] | None:
+        """What will come of it; None if it cannot be begun.
+
+        :param patience: seconds to wait for others' lookups to end, should too many hang.
+        """
+        with self._lock:
+            outcome = self._going_on.get(name)
+        if outcome is not None:
+            return outcome
+        if not self._room.acquire(timeout=patience):
+            return None
+        outcome = Future()
 
         def look_up() -> None:
             try:

@@ -65,7 +65,8 @@ def message(plan: Plan, request: Request) -> tuple[bytes, ...]:
     for name, value in request.headers.items():
         if known_header(name):
             # Looked at before it is encoded: a UnicodeEncodeError has the whole head in it.
-            if _BAD_IN_HEADER_VALUE.search(value):
+            plain = value.isascii() and value.isprintable()
+            if not plain and _BAD_IN_HEADER_VALUE.search(value):
                 raise ValueError(
                     f"the value of the header {name!r} holds a character that has no place in HTTP"
                 )

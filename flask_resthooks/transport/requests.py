@@ -1,4 +1,4 @@
-"""Ground: the transport that POSTs with requests, on a pool of threads.
+"""Ground: the transport that POSTs with requests, on threads.
 
 A POST goes straight to an `HTTPAdapter`, not through a `Session`: no redirects are followed, no
 cookies kept, no netrc, proxy or CA bundle taken from the environment, and a good half of the CPU
@@ -9,28 +9,26 @@ from __future__ import annotations
 
 import functools
 import os
-import ssl
-import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 import requests
 import requests.adapters
-import requests.utils
 import urllib3.exceptions
 from urllib3.util import Timeout
-from urllib3.util.ssl_ import create_urllib3_context
 
 from ..guard import Guard
 from . import Answer, Request
 from .attempt import Attempt, Kit
 from .connections import Connection
+from .crew import Crew
 from .dialing import Dialer
-from .failures import Failed, answer
+from .failures import Failed, answer, late
 from .idle import IdleConnections
 from .lookups import Lookups
 from .messages import Plan
+from .tls import Contexts
 from .watchdog import Watchdog
 
 
@@ -41,8 +39,9 @@ class RequestsTransport:
     not survive a fork, and two processes must not write to one connection).
 
     :param guard: judges every URL and every address, at the time of the connection.
-    :param concurrency: threads, and so POSTs in flight. Each one in flight and each idle
-        connection holds two file descriptors.
+    :param concurrency: POSTs in flight, at most, and so threads; while receivers answer at once,
+        a few do it (`crew`). Each one in flight and each idle connection holds two file
+        descriptors.
     :param connect_timeout: seconds for resolving the name and connecting.
     :param timeout: seconds for the whole attempt, from its start to the answer's last byte.
     :param response_limit: how many bytes of an answer's body are read and kept. A longer answer
@@ -66,12 +65,9 @@ class RequestsTransport:
         ca_file: str | None = None,
     ) -> None:
         self.guard = guard
-        self._ca_file = ca_file
         self._pid = os.getpid()
         self._adapter = _Adapter()
         self._plan = functools.lru_cache(maxsize=4096)(self._make_plan)
-        self._tls_lock = threading.Lock()
-        self._tls: ssl.SSLContext | None = None
         self.idle: IdleConnections[Connection] = IdleConnections(limit=max(2 * concurrency, 64))
         self._watchdog = Watchdog(self.idle)
         self._kit = Kit(
@@ -85,12 +81,14 @@ class RequestsTransport:
             ),
             self.idle,
             self._watchdog,
-            self._tls_context,
+            Contexts(ca_file).get,
             connect_timeout,
             timeout,
             response_limit,
         )
-        self._executor = ThreadPoolExecutor(concurrency, thread_name_prefix="resthooks-transport")
+        self.crew: Crew[Request, Answer] = Crew(
+            self._perform, self._watchdog.count_waiting, concurrency, "resthooks-transport"
+        )
 
     def submit(self, request: Request) -> Future[Answer]:
         """Have a POST made as soon as a thread is free.
@@ -101,24 +99,19 @@ class RequestsTransport:
             raise RuntimeError(
                 "this transport was made before a fork: make a new one in each process"
             )
-        return self._executor.submit(self._perform, request)
+        return self.crew.submit(request)
 
     def close(self) -> None:
         """Cancel what has not started, wait for what has, and close every connection."""
         if os.getpid() == self._pid:
-            self._executor.shutdown(wait=True, cancel_futures=True)
+            self.crew.close()
             self._watchdog.stop()
         self.idle.close()
 
     def _perform(self, request: Request) -> Answer:
         start = time.monotonic()
         if start > request.start_before:
-            return Answer(
-                status=None,
-                error="not_started",
-                detail="its time was over before its turn came; nothing was sent",
-                started=False,
-            )
+            return late()
         attempt: Attempt | None = None
         failure: Exception | None = None
         try:
@@ -126,7 +119,6 @@ class RequestsTransport:
             self._watchdog.watch(attempt)
             try:
                 self._adapter.send(_Prepared(attempt), stream=True, timeout=_NO_TIMEOUT)
-                attempt.read_body()
             finally:
                 self._watchdog.release(attempt)
         except requests.exceptions.ConnectionError as error:
@@ -153,17 +145,6 @@ class RequestsTransport:
 
     def _make_plan(self, url: str) -> Plan:
         return Plan(self.guard.check_url(url))
-
-    def _tls_context(self) -> ssl.SSLContext:
-        """Made once, at the first https URL: reading the certificates takes some time."""
-        with self._tls_lock:
-            if self._tls is None:
-                context = create_urllib3_context()
-                context.load_verify_locations(
-                    self._ca_file or requests.utils.DEFAULT_CA_BUNDLE_PATH
-                )
-                self._tls = context
-            return self._tls
 
 
 class _Prepared(requests.PreparedRequest):

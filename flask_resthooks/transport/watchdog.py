@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import socket
 import threading
 import time
 from typing import Any, Protocol
 
+from urllib3.util.wait import wait_for_read, wait_for_write
+
+from . import idle as idling
 from .failures import Failed
 from .idle import IdleConnections
 
 WATCH_INTERVAL = 0.1
 """Seconds between two looks at the deadlines: by so much an attempt may overrun."""
 
-IDLE_LIMIT = 30.0
-"""Seconds after which a connection that nobody used is closed."""
+
+class Stage(enum.Enum):
+    """What a thread is about; it may have got further by the time that it is its turn again."""
+
+    CONNECTING = enum.auto()
+    SENDING = enum.auto()
+    READING = enum.auto()
+    OURS = enum.auto()
 
 
 class Watched(Protocol):
-    """An attempt, as the watchdog sees it: when it ends, whether it has, and on what socket."""
+    """An attempt, as the watchdog sees it: when it ends, whether it has, what it is about, and on
+    what socket."""
 
     deadline: float
     expired: bool
+    stage: Stage
     handle: socket.socket | None
 
 
@@ -64,6 +76,11 @@ class Watchdog:
             self._attempts.discard(attempt)
             attempt.handle = None
 
+    def count_waiting(self) -> int:
+        """How many wait for the other side, and not for their turn in this process."""
+        with self._lock:
+            return sum(map(_waits, self._attempts))
+
     def stop(self) -> None:
         with self._lock:
             self._stopped.set()
@@ -73,7 +90,7 @@ class Watchdog:
     def _run(self) -> None:
         while not self._stopped.wait(WATCH_INTERVAL):
             now = time.monotonic()
-            self._idle.close_older_than(now - IDLE_LIMIT)
+            self._idle.close_old()
             with self._lock:
                 for attempt in self._attempts:
                     if now >= attempt.deadline:
@@ -84,4 +101,17 @@ class Watchdog:
                 if not self._attempts and not self._stopped.is_set():
                     self._work.clear()
             # With nothing in flight there is nothing to look at but connections that grow old.
-            self._work.wait(IDLE_LIMIT)
+            self._work.wait(idling.IDLE_LIMIT)
+
+
+def _waits(attempt: Watched) -> bool:
+    """What has come for it, and is not taken yet, it does not wait for."""
+    stage, handle = attempt.stage, attempt.handle
+    if stage is Stage.CONNECTING:
+        return True
+    if stage is Stage.OURS or handle is None:
+        return False
+    try:
+        return not (wait_for_write if stage is Stage.SENDING else wait_for_read)(handle, 0)
+    except (OSError, ValueError):  # it was closed meanwhile
+        return False

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import shutil
+import socket
 import subprocess
 import textwrap
 import types
@@ -19,7 +20,11 @@ from servers import Inbox
 from whole_app import WholeApp, serving
 
 import flask_resthooks
-from flask_resthooks import signals, signing
+from flask_resthooks import signals, signing, transport
+from flask_resthooks.guard import Guard
+from flask_resthooks.transport import Answer
+from tests.integration.hostile_players import speaks_plainly
+from tests.integration.receivers import Receiver, answering
 
 HOW_TO = Path(flask_resthooks.__file__).parent.parent / "docs" / "how-to"
 
@@ -209,6 +214,100 @@ def test_the_owners_right_is_asked(world: World, inbox: Inbox) -> None:
         session.commit()
     world.drain()
     assert len(inbox.requests) == 2
+
+
+def test_an_own_transport(
+    sqlite_url: str, redis_url: str, inbox: Inbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [text] = [block for block in blocks("write-a-transport", "python") if block.startswith("# own")]
+    (tmp_path / "own_transport.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    # The setting first, and then the app that reads it.
+    world = World(sqlite_url, redis_url)
+    world.run("write-a-transport")
+    world.hooks.event_type("thing.happened")
+    world.start()
+    made = world.subscribe(inbox.url())
+    inbox.answer = lambda request: (500, {"X-Request-Id": "abc"}, b"down")
+    world.emit(1)
+    world.drain()
+    [failed] = world.call("GET", f"/subscriptions/{made['id']}/deliveries").json["data"]
+    [attempt] = world.call("GET", f"/deliveries/{failed['id']}/attempts").json["data"]
+    seen = [attempt[name] for name in ("status_code", "error", "response", "request_id")]
+    assert seen == [500, None, "down", "abc"]
+    inbox.answer = lambda request: 200
+    inbox.clear()
+    world.emit(2)
+    world.drain()
+    (hook,) = inbox.requests
+    inbox.verify(hook, made["secret"])
+    world.close()
+
+
+def test_an_own_transport_keeps_its_promises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [text] = [block for block in blocks("write-a-transport", "python") if block.startswith("# own")]
+    (tmp_path / "own_transport.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    answers = [["127.0.0.1"], ["127.0.0.1", "10.0.0.1"]]
+
+    def resolver(host: str, port: int, **_: Any) -> list[tuple[Any, ...]]:
+        if host == "nowhere.example":
+            raise socket.gaierror(socket.EAI_NONAME, "no such name")
+        found = answers.pop(0) if host == "rebinding.example" else ["127.0.0.1"]
+        return [(socket.AF_INET, 1, 6, "", (address, port)) for address in found]
+
+    def drip(receiver: Receiver, sock: socket.socket) -> None:
+        receiver.read_request(sock)
+        receiver.drip(sock, b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 1000)
+
+    def flood(receiver: Receiver, sock: socket.socket) -> None:
+        receiver.read_request(sock)
+        sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n")
+        while not receiver.closing.is_set():
+            sock.sendall(b"x" * 100_000)
+
+    redirect = b"HTTP/1.1 302 Found\r\nLocation: http://10.0.0.1/\r\nContent-Length: 0\r\n\r\n"
+    own = transport.create(
+        "own_transport:OwnTransport",
+        guard=Guard(require_https=False, allowed_networks=["127.0.0.0/8"], resolver=resolver),
+        concurrency=2,
+        connect_timeout=1,
+        timeout=1,
+        response_limit=10,
+    )
+
+    def post(receiver: Receiver, host: str = "hooks.example", **options: Any) -> Answer:
+        url = receiver.url(host=host, **options)
+        return own.submit(transport.Request(url, {"webhook-id": "msg_1"}, b"{}")).result(20)
+
+    with (
+        Receiver(answering()) as good,
+        Receiver(answering(redirect)) as redirecting,
+        Receiver(answering(b"SSH-2.0\r\n", requests=1)) as other,
+        Receiver(speaks_plainly) as plain,
+        Receiver(drip) as dripping,
+        Receiver(flood) as flooding,
+    ):
+        answer = post(good)
+        assert (answer.status, answer.error, answer.body) == (200, None, b"ok")
+        assert b"\r\nHost: hooks.example:" in good.requests[0]
+        assert post(good, "rebinding.example").status == 200
+        assert post(good, "rebinding.example").error == "address_refused"
+        assert post(good, "10.0.0.1").error == "address_refused"
+        assert post(good, "nowhere.example").error == "dns"
+        assert post(plain, scheme="https").error == "tls"
+        assert post(other).error == "protocol"
+        answer = post(redirecting)
+        assert (answer.status, answer.headers) == (302, {"location": "http://10.0.0.1/"})
+        answer = post(dripping)
+        assert (answer.status, answer.error, answer.duration < 2) == (200, "timeout", True)
+        answer = post(flooding)
+        assert (answer.status, answer.body) == (200, b"x" * 10)
+    late = transport.Request("https://hooks.example/", {}, b"", start_before=0)
+    assert own.submit(late).result(10).error == "not_started"
+    own.close()
 
 
 ZAP = """

@@ -31,22 +31,26 @@ INTRODUCTION = """# Hostile receivers
 
 What the tests have receivers do, each a raw socket server, and what is recorded of the attempt: its
 `status_code`, its `error` and its `detail`. Made by `python -m tests.integration.hostile_measures`,
-with the transport `requests`; `tests/integration/test_hostile_receivers.py` checks the same at each
+with each of the transports; `tests/integration/test_hostile_receivers.py` checks the same at each
 run, one receiver at a time, and all at once beside a good one, whose hooks arrive while the others
 are still being waited for.
 
-Each attempt ends within `RESTHOOKS_TIMEOUT` and one second ({timeout:g} seconds here, so that who
-drips sends a byte every {drip:g} seconds), and lets the worker grow by less than 2 MB: `memory` is
-what Python had allocated at most, in kB. A 2xx with an error is a delivered hook all the same: the
-receiver has said that it has it.
+The reason is the same, whichever transport: both read answers with the same reader. Each attempt
+ends within `RESTHOOKS_TIMEOUT` and one second ({timeout:g} seconds here, so that who drips sends a
+byte every {drip:g} seconds), and lets the worker grow by less than 2 MB: the last two columns are
+seconds, and what Python had allocated at most, in kB. A 2xx with an error is a delivered hook all
+the same: the receiver has said that it has it.
 
 Of connections that receivers keep open, 64 or twice `RESTHOOKS_CONCURRENCY` are kept, whichever is
-more, with two descriptors each, however many receivers there are: shown with 400, and with 10,000
-by `RESTHOOKS_HOSTILE=10000`.
+more, with two descriptors each (`asyncio`: one), however many receivers there are: shown with 400,
+and with 10,000 by `RESTHOOKS_HOSTILE=10000`.
 
-| receiver | status | error | detail | seconds | memory |
-| --- | --- | --- | --- | --- | --- |
+| receiver | status | error | detail | {names} |
+| --- | --- | --- | --- | {lines} |
 """
+
+NAMES = sorted({place: name for name, place in sorted(TRANSPORTS.items())}.values())
+"""Of each transport, one of its names."""
 
 
 def resolver(host: str, port: int, **_: Any) -> list[tuple[Any, ...]]:
@@ -105,25 +109,34 @@ def _status(field: str) -> int:
     return int(text.partition(f"{field}:")[2].split()[0]) * 1024
 
 
-def rows(transport: Transport, receivers: Fleet) -> Iterator[str]:
+def rows(transports: list[Transport], receivers: Fleet) -> Iterator[str]:
     """A row of the table for each of them."""
     for case in CASES:
-        with Memory() as memory:
-            answer = transport.submit(Request(receivers.url(case), {}, case.body)).result(60)
+        measured = []
+        for transport in transports:
+            with Memory() as memory:
+                answer = transport.submit(Request(receivers.url(case), {}, case.body)).result(60)
+            measured.append(f"{answer.duration:.2f} s, {memory.allocated / 1000:.0f} kB")
         detail = answer.detail.replace("|", "\\|")
         error = f"`{answer.error}`" if answer.error else ""
         cells = [case.name, str(answer.status or ""), error, f"`{detail}`" if detail else ""]
-        cells += [f"{answer.duration:.2f}", f"{memory.allocated / 1000:.0f}"]
-        yield f"| {' | '.join(cells)} |\n"
+        yield f"| {' | '.join(cells + measured)} |\n"
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, fleet(Path(folder)) as receivers:
-        transport = make("requests", receivers)
-        warm_up(transport, receivers)
-        introduction = INTRODUCTION.format(timeout=TIMEOUT, drip=DRIP)
-        PAGE.write_text(introduction + "".join(rows(transport, receivers)))
-        transport.close()
+        transports = [make(name, receivers) for name in NAMES]
+        for transport in transports:
+            warm_up(transport, receivers)
+        introduction = INTRODUCTION.format(
+            timeout=TIMEOUT,
+            drip=DRIP,
+            names=" | ".join(f"`{name}`" for name in NAMES),
+            lines=" | ".join("---" for _ in NAMES),
+        )
+        PAGE.write_text(introduction + "".join(rows(transports, receivers)))
+        for transport in transports:
+            transport.close()
 
 
 if __name__ == "__main__":

@@ -25,7 +25,10 @@ from flask_resthooks.api import checks
 from flask_resthooks.api.targets import TargetCheck
 from flask_resthooks.guard import Guard, Target
 from flask_resthooks.transport import Request
+from flask_resthooks.transport.asyncio import AsyncioTransport
 from flask_resthooks.transport.requests import RequestsTransport
+
+Ours = AsyncioTransport | RequestsTransport
 
 
 class Chosen(Guard):
@@ -54,12 +57,16 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
             yield made
 
 
+@pytest.fixture(scope="module", params=[AsyncioTransport, RequestsTransport])
+def kind(request: pytest.FixtureRequest) -> type[Ours]:
+    kind: type[Ours] = request.param
+    return kind
+
+
 @pytest.fixture(scope="module")
-def transports() -> Iterator[dict[str, RequestsTransport]]:
+def transports(kind: type[Ours]) -> Iterator[dict[str, Ours]]:
     made = {
-        name: RequestsTransport(
-            guard=guard, concurrency=1, connect_timeout=60, timeout=60, response_limit=0
-        )
+        name: kind(guard=guard, concurrency=1, connect_timeout=60, timeout=60, response_limit=0)
         for name, guard in GUARDS.items()
     }
     yield made
@@ -107,7 +114,7 @@ def test_a_subscription_is_accepted_or_refused_as_the_table_says(api: Host, case
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_hook_is_sent_or_refused_as_the_table_says(
-    transports: dict[str, RequestsTransport], connected: list[tuple[str, int]], case: Case
+    transports: dict[str, Ours], connected: list[tuple[str, int]], case: Case
 ) -> None:
     NAMES.rounds = list(case.rounds[1:])
     for addresses, reason in zip(case.rounds[1:], case.reasons[1:], strict=True):
@@ -148,7 +155,7 @@ SPELLINGS = {
 
 @pytest.mark.parametrize("spelling", SPELLINGS, ids=ascii)
 def test_what_was_checked_is_what_is_connected_to_and_sent(
-    monkeypatch: pytest.MonkeyPatch, spelling: str
+    kind: type[Ours], monkeypatch: pytest.MonkeyPatch, spelling: str
 ) -> None:
     """The guard's is the only parser on the way: the others are taken away."""
     for name in ("urlsplit", "urlparse"):
@@ -173,7 +180,7 @@ def test_what_was_checked_is_what_is_connected_to_and_sent(
         target = guard.check_url(url)
         host, path = SPELLINGS[spelling]
         assert (target.authority, target.path) == (f"{host}:{receiver.port}", path)
-        transport = RequestsTransport(
+        transport = kind(
             guard=guard, concurrency=1, connect_timeout=10, timeout=10, response_limit=0
         )
         try:

@@ -25,6 +25,7 @@ from flask_resthooks.jobs import Plant, Runner
 from flask_resthooks.models import utcnow
 from flask_resthooks.outbox import subscriptions
 from flask_resthooks.transport import Answer, Request, create
+from flask_resthooks.transport.asyncio import AsyncioTransport
 from flask_resthooks.transport.requests import RequestsTransport
 from flask_resthooks.vault import Vault
 from flask_resthooks.wakeups import Wakeups
@@ -34,7 +35,8 @@ TIMEOUT = 0.6
 LOOPBACK = ["127.0.0.0/8", "::1/128"]
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
-Make = Callable[..., RequestsTransport]
+Ours = AsyncioTransport | RequestsTransport
+Make = Callable[..., Ours]
 
 
 def names(**addresses: Any) -> Callable[..., list[tuple[Any, ...]]]:
@@ -57,11 +59,12 @@ def names(**addresses: Any) -> Callable[..., list[tuple[Any, ...]]]:
     return resolver
 
 
-@pytest.fixture
-def make() -> Iterator[Make]:
-    made: list[RequestsTransport] = []
+@pytest.fixture(params=[AsyncioTransport, RequestsTransport])
+def make(request: pytest.FixtureRequest) -> Iterator[Make]:
+    """Everything here is true of both."""
+    made: list[Ours] = []
 
-    def make(proxy: str, guard: Guard | None = None, **options: Any) -> RequestsTransport:
+    def make(proxy: str, guard: Guard | None = None, **options: Any) -> Ours:
         guard = guard or Guard(
             require_https=False, allowed_networks=LOOPBACK, resolver=names(hooks="127.0.0.1")
         )
@@ -71,7 +74,7 @@ def make() -> Iterator[Make]:
             "timeout": TIMEOUT,
             "response_limit": 1000,
         }
-        made.append(RequestsTransport(guard, **{**settings, **options}, proxy=proxy))
+        made.append(request.param(guard, **{**settings, **options}, proxy=proxy))
         return made[-1]
 
     yield make
@@ -79,7 +82,7 @@ def make() -> Iterator[Make]:
         transport.close()
 
 
-def post(transport: RequestsTransport, url: str, body: bytes = b"{}") -> Answer:
+def post(transport: Ours, url: str, body: bytes = b"{}") -> Answer:
     return transport.submit(Request(url, {"webhook-id": "msg_1"}, body)).result(10)
 
 
@@ -286,8 +289,9 @@ def test_proxies_of_the_environment_are_ignored(
         assert (other.connections, proxy.connections) == (0, int(proxied))
 
 
+@pytest.mark.parametrize("name", ["asyncio", "requests"])
 def test_every_hook_of_a_worker_goes_through_the_setting(
-    sqlite_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    name: str, sqlite_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hooks, tests and handshakes."""
     monkeypatch.setattr(jobs, "_plants", {})
@@ -297,6 +301,7 @@ def test_every_hook_of_a_worker_goes_through_the_setting(
             {
                 "RESTHOOKS_REDIS_URL": redis_url,
                 "RESTHOOKS_PROXY": proxy.url(),
+                "RESTHOOKS_TRANSPORT": name,
                 "RESTHOOKS_INTENT": "x-hook-secret",
             },
             intents.Intents(),
@@ -511,10 +516,11 @@ def test_no_receiver_behind_a_proxy_can_stretch_an_attempt(
             assert TIMEOUT <= answer.duration < TIMEOUT + 1
 
 
-def test_a_transport_is_made_with_a_proxy_by_name() -> None:
+@pytest.mark.parametrize("name", ["asyncio", "requests"])
+def test_a_transport_is_made_with_a_proxy_by_name(name: str) -> None:
     with Receiver(answering()) as receiver, Receiver(relaying()) as proxy:
         transport = create(
-            "requests",
+            name,
             guard=Guard(require_https=False, allowed_networks=LOOPBACK),
             concurrency=1,
             connect_timeout=5,

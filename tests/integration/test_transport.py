@@ -19,21 +19,30 @@ from hypothesis import strategies as st
 
 from flask_resthooks.guard import Guard
 from flask_resthooks.transport import Answer, Request, create
+from flask_resthooks.transport.asyncio import AsyncioTransport
 from flask_resthooks.transport.requests import RequestsTransport
 from tests.integration.receivers import OK, Receiver, answering
 
 TIMEOUT = 0.6
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
-Make = Callable[..., RequestsTransport]
+Ours = AsyncioTransport | RequestsTransport
+Make = Callable[..., Ours]
+
+
+@pytest.fixture(params=[AsyncioTransport, RequestsTransport])
+def kind(request: pytest.FixtureRequest) -> type[Ours]:
+    """Everything here is true of both."""
+    kind: type[Ours] = request.param
+    return kind
 
 
 @pytest.fixture
-def make() -> Iterator[Make]:
+def make(kind: type[Ours]) -> Iterator[Make]:
     """Makes transports that may call loopback, and closes them."""
-    made: list[RequestsTransport] = []
+    made: list[Ours] = []
 
-    def make(guard: Guard | None = None, **options: Any) -> RequestsTransport:
+    def make(guard: Guard | None = None, **options: Any) -> Ours:
         guard = guard or Guard(require_https=False, allowed_networks=LOOPBACK)
         settings = {
             "concurrency": 4,
@@ -41,7 +50,7 @@ def make() -> Iterator[Make]:
             "timeout": TIMEOUT,
             "response_limit": 1000,
         }
-        made.append(RequestsTransport(guard, **{**settings, **options}))
+        made.append(kind(guard, **{**settings, **options}))
         return made[-1]
 
     yield make
@@ -50,7 +59,7 @@ def make() -> Iterator[Make]:
 
 
 def post(
-    transport: RequestsTransport,
+    transport: Ours,
     url: str,
     body: bytes = b"{}",
     headers: Mapping[str, str] = MappingProxyType({}),
@@ -326,18 +335,18 @@ def test_the_idle_connections_of_many_receivers_are_bounded(make: Make) -> None:
         for number in range(100):
             url = receiver.url(host=f"receiver-{number}.example")
             assert post(transport, url).status == 200
-        assert len(transport.idle._since) == 64
+        assert len(transport.idle) == 64
 
 
 def test_connections_that_idle_for_long_are_closed(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_resthooks.transport.watchdog.IDLE_LIMIT", 0.05)
+    monkeypatch.setattr("flask_resthooks.transport.idle.IDLE_LIMIT", 0.05)
     with Receiver(answering()) as receiver:
         transport = make()
         assert post(transport, receiver.url()).status == 200
         time.sleep(0.4)
-        assert not transport.idle._since
+        assert len(transport.idle) == 0
 
 
 # Failures have their word
@@ -678,11 +687,12 @@ def test_a_value_that_is_no_text_is_not_shown(
         assert_hidden(answer, caplog.text)
 
 
-@hypothesis.given(st.text(st.characters(exclude_categories=()), max_size=5))
-def test_a_value_is_sent_as_it_is_or_not_at_all(text: str) -> None:
+@pytest.mark.parametrize("kind", [AsyncioTransport, RequestsTransport])
+@hypothesis.given(text=st.text(st.characters(exclude_categories=()), max_size=5))
+def test_a_value_is_sent_as_it_is_or_not_at_all(kind: type[Ours], text: str) -> None:
     guard = Guard(require_https=False, allowed_networks=LOOPBACK)
     with Receiver(answering()) as receiver:
-        transport = RequestsTransport(guard, 1, 5, 5, 100)
+        transport = kind(guard, 1, 5, 5, 100)
         try:
             answer = post(transport, receiver.url(), headers={"x-a": f"<{text}{HIDDEN}>"})
         finally:
@@ -1047,7 +1057,15 @@ def test_a_transport_from_before_a_fork_says_so(
             transport.submit(Request("https://example.com/", {}, b""))
 
 
-def test_a_transport_is_made_by_name() -> None:
+@pytest.mark.parametrize(
+    "name, kind",
+    [
+        ("aiohttp", AsyncioTransport),
+        ("asyncio", AsyncioTransport),
+        ("requests", RequestsTransport),
+    ],
+)
+def test_a_transport_is_made_by_name(name: str, kind: type[Ours]) -> None:
     options: Any = {
         "guard": Guard(),
         "concurrency": 1,
@@ -1055,8 +1073,41 @@ def test_a_transport_is_made_by_name() -> None:
         "timeout": 1,
         "response_limit": 1,
     }
-    transport = create("requests", **options)
-    assert isinstance(transport, RequestsTransport)
+    transport = create(name, **options)
+    assert isinstance(transport, kind)
     transport.close()
     with pytest.raises(ValueError, match=r"'carrier-pigeon'.*'requests'"):
         create("carrier-pigeon", **options)
+
+
+OPTIONS: Any = {
+    "guard": Guard(),
+    "concurrency": 1,
+    "connect_timeout": 1,
+    "timeout": 1,
+    "response_limit": 1,
+}
+
+
+def test_a_transport_of_ones_own_is_made_by_its_place() -> None:
+    transport = create("flask_resthooks.transport.requests:RequestsTransport", **OPTIONS)
+    assert isinstance(transport, RequestsTransport)
+    transport.close()
+
+
+@pytest.mark.parametrize(
+    "name, told",
+    [
+        ("nowhere.at_all:Class", "cannot be imported: No module named 'nowhere'"),
+        ("flask_resthooks.transport:Nobody", "has nothing of the name 'Nobody'"),
+        ("flask_resthooks.transport:", "has nothing of the name ''"),
+        ("flask_resthooks.transport:METHODS", "has nothing callable of the name 'METHODS'"),
+        (":Class", "names no module"),
+        (".requests:RequestsTransport", "names no module"),
+        ("flask_resthooks.guard:Guard", "must take the keywords guard, .*'guard'"),
+        ("flask_resthooks.transport", "known: 'aiohttp', .*; your own: 'package.module:Class'"),
+    ],
+)
+def test_what_is_wrong_with_a_place_is_told(name: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        create(name, **OPTIONS)

@@ -68,7 +68,10 @@ GOOD: dict[str, list[tuple[Any, Any]]] = {
     "proxy_resolves": [(False, False)],
     "concurrency": [(1, 1), (1000, 1000)],
     "host_concurrency": [(0, 0), (1, 1), (1000, 1000)],
-    "transport": [(name, name) for name in transport.TRANSPORTS],
+    "transport": [
+        (name, name)
+        for name in (*transport.TRANSPORTS, "flask_resthooks.transport.requests:RequestsTransport")
+    ],
     "format": [(name, name) for name in formats.NAMES],
     "payload_limit": [(1024, 1024), (16_777_216, 16_777_216)],
     "origin": [(name, name) for name in ("", "localhost", "crm.example.com", "a" * 63 + ".b")],
@@ -127,7 +130,9 @@ BAD: dict[str, list[Any]] = {
     "proxy_resolves": [0, 1, "True", None, []],
     "concurrency": [0, -1, 1001, 1.0, *NO_NUMBERS],
     "host_concurrency": [-1, 1001, 1.0, *NO_NUMBERS],
-    "transport": ["", "aiosmtp", "Requests", None, 1, ["requests"]],
+    "transport": [
+        *("", "aiosmtp", "Requests", None, 1, ["requests"], "a.b", ":", "a:", ":b", "a:b:c"),
+    ],
     "format": ["", "Standard", "json", None, 1, ["bare"]],
     "payload_limit": [1023, 16_777_217, 1024.0, *NO_NUMBERS],
     "origin": [
@@ -362,3 +367,21 @@ def test_a_bad_url_of_redis_is_named_without_its_password() -> None:
         from_config({"RESTHOOKS_REDIS_URL": "reddis://:s3cret@localhost:6379/0"})
     assert "s3cret" not in str(caught.value)
     assert "RESTHOOKS_REDIS_URL" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "default"), [("requests", 32), ("asyncio", 256), ("aiohttp", 256)]
+)
+def test_a_loop_has_more_in_flight_unless_told_otherwise(name: str, default: int) -> None:
+    chosen = {"RESTHOOKS_TRANSPORT": name}
+    assert from_config(chosen).concurrency == default
+    assert from_config({**chosen, "RESTHOOKS_CONCURRENCY": 7}).concurrency == 7
+
+
+def test_ones_own_transport_that_cannot_be_found_is_told_why() -> None:
+    for name, why in {
+        "no_such_module:X": "No module named 'no_such_module'",
+        "flask_resthooks.transport.requests:NoSuch": "nothing of the name 'NoSuch'",
+    }.items():
+        with pytest.raises(ConfigurationError, match=f"RESTHOOKS_TRANSPORT.*{why}"):
+            from_config({"RESTHOOKS_TRANSPORT": name})
