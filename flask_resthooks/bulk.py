@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.engine import cursor
 
-from .representation import PrimaryKey, Reader, RecordType
+from .reader import PrimaryKey, Reader
+from .record_types import RecordType
 
 
 def is_bulk(execution: orm.ORMExecuteState) -> bool:
@@ -55,7 +56,7 @@ def selected_keys(
         keys = keys.where(statement.whereclause)
     keys = keys.options(*statement._with_options)
     for one in many if many is not None else [execution.parameters]:
-        for row in reader.execute(keys, one or {}):
+        for row in reader.session.execute(keys, one or {}):
             yield tuple(row)
 
 
@@ -119,14 +120,14 @@ def rehearse(
     connection = reader.connection_for(record_type.mapper)
     savepoint = connection.begin_nested()
     try:
-        result = reader.execute(
+        result = reader.session.execute(
             statement.returning(*record_type.key_attributes), execution.parameters
         )
         width = len(record_type.key_attributes)
         return [tuple(row)[-width:] for row in result]
     finally:
         savepoint.rollback()
-        reader.expunge_all()
+        reader.session.expunge_all()
 
 
 def execute(

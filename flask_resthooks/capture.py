@@ -31,30 +31,18 @@ from .difference import (
     After,
     Before,
     Existed,
-    Row,
     difference,
-    event_row,
     json_of,
 )
 from .errors import CaptureError
+from .event_rows import EventRows, Row, event_row
 from .event_types import EventTypes
 from .links import Links
 from .models import Tables, owner_id
 from .notes import Notes
-from .representation import (
-    READ_CHUNK,
-    IdentityKey,
-    PrimaryKey,
-    Reader,
-    RecordType,
-    RecordTypes,
-    Representation,
-    Resource,
-    chunks,
-    owner_of,
-    represent,
-    url_of,
-)
+from .reader import READ_CHUNK, IdentityKey, PrimaryKey, ReadingSession, chunks
+from .record_types import RecordType, RecordTypes, represent
+from .representation import Found, Representation, Resource, owner_of, url_of
 
 __all__ = ["Capture", "Resource"]
 
@@ -75,7 +63,7 @@ class Capture:
 
     def __init__(self, tables: Tables, event_types: EventTypes, wake: Callable[[], None]) -> None:
         self._event = tables.event
-        self._insert = tables.event.insert()
+        self._event_rows = EventRows(tables.event)
         self._event_types = event_types
         self._wake = wake
         self._record_types = RecordTypes()
@@ -148,7 +136,7 @@ class Capture:
             url=url,
             payload=registered.payload,
         )
-        self._connection(session).execute(self._insert, [row])
+        self._event_rows.write(self._connection(session), [row])
         self._notes(session).emitted.append(row["id"])
         return str(row["id"])
 
@@ -235,7 +223,7 @@ class Capture:
             notes.made(record_type, key)
 
     def _on_execute(self, execution: orm.ORMExecuteState) -> sa.Result[Any] | None:
-        if not bulk.is_bulk(execution) or isinstance(execution.session, Reader):
+        if not bulk.is_bulk(execution) or isinstance(execution.session, ReadingSession):
             return None
         mapper = execution.bind_mapper
         record_type = None if mapper is None else self._record_types.family(mapper)
@@ -351,7 +339,7 @@ class Capture:
             connection.execute(self._event.delete().where(self._event.c.id.in_(ids_)))
         notes.events = 0
         for rows in chunks(self._rows(notes), WRITE_CHUNK):
-            connection.execute(self._insert, rows)
+            self._event_rows.write(connection, rows)
             notes.events += len(rows)
             notes.written += [row["id"] for row in rows]
         notes.changed = False
@@ -371,23 +359,22 @@ class Capture:
             keys.setdefault(record_type, []).append(key[1])
         after: dict[IdentityKey, After] = {}
         for record_type in keys:
-            for instance in record_type.read(notes.reader, keys[record_type]):
-                key = sa.inspect(instance).identity_key
-                _, before = notes.before.get(key, (None, EXISTED))
-                after[key] = self._told(instance, before)
+            for found in record_type.read(notes.reader, keys[record_type]):
+                _, before = notes.before.get(found.key, (None, EXISTED))
+                after[found.key] = self._told(found, before)
         return after
 
-    def _told(self, instance: Any, before: Before) -> After:
-        record_type = self._record_types.of(type(instance))
+    def _told(self, found: Found, before: Before) -> After:
+        record_type = self._record_types.of(found.class_)
         if record_type is None or record_type.resource is None or isinstance(before, Existed):
             return EXISTED
         resource = record_type.resource
         if ("create" if before is None else "update") in resource.verbs:
-            return represent(record_type, resource, instance)
+            return represent(record_type, resource, found)
         handed_over = isinstance(before, Representation) and (
-            before.owner != owner_of(resource, instance)
+            before.owner != owner_of(resource, found)
         )
-        return represent(record_type, resource, instance) if handed_over else EXISTED
+        return represent(record_type, resource, found) if handed_over else EXISTED
 
     def _existing(self, session: orm.Session, event_ids: list[str]) -> list[str]:
         connection = self._connection(session)
@@ -399,7 +386,7 @@ class Capture:
 
     def _connection(self, session: orm.Session) -> sa.Connection:
         """The session's own for the event table, which may be on another database."""
-        return session.connection(bind_arguments={"clause": self._insert})
+        return session.connection(bind_arguments={"clause": self._event_rows.insert})
 
 
 def _ends_savepoint(session: orm.Session) -> bool:

@@ -12,10 +12,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from . import formats, ids
+from . import formats
 from .errors import CaptureError
-from .models import EVENT, OWNER_LENGTH, utcnow
-from .representation import RESOURCE_LENGTH, RecordType, Representation, represent
+from .event_rows import Row, event_row
+from .record_types import RecordType, represent
+from .representation import Found, Representation
 
 
 class Existed:
@@ -41,15 +42,13 @@ Before = Representation | CaptureError | Met | Existed | None
 
 After = Representation | Existed | None
 
-Row = dict[str, Any]
 
-
-def before_of(record_type: RecordType, instance: Any) -> Representation | CaptureError | Existed:
+def before_of(record_type: RecordType, found: Found) -> Representation | CaptureError | Existed:
     """How a record is now, before it is changed."""
     if record_type.resource is None or not record_type.looks_back:
         return EXISTED
     try:
-        return represent(record_type, record_type.resource, instance)
+        return represent(record_type, record_type.resource, found)
     except CaptureError as error:
         if isinstance(error.__cause__, sa.exc.SQLAlchemyError):
             # The transaction may be broken already: the next statement would hide the cause.
@@ -105,58 +104,6 @@ def _told(*told: tuple[str, Representation | None], previous: str | None = None)
         for verb, one in told
         if one is not None and one.owner is not None and verb in one.resource.verbs
     ]
-
-
-def event_row(
-    event_type: str,
-    owner: str,
-    resource: str | None,
-    data: str,
-    previous: str | None = None,
-    *,
-    url: str | None = None,
-    payload: str = formats.FULL,
-) -> Row:
-    """A row of the event table; its sequence is made by the database.
-
-    :param payload: of the event type. What a thin one does not tell is not even stored; and of more
-        than `formats.MAX_DATA`, nobody could be told, and few databases would take it.
-    :raises CaptureError: if a database would not take it: in the app's own words, and not in those
-        of a driver in the middle of its commit.
-    """
-    for what, text, longest in (
-        ("owner", owner, OWNER_LENGTH),
-        ("resource", resource, RESOURCE_LENGTH),
-        ("URL", url, None),
-    ):
-        if text is not None:
-            _check_text(f"no {event_type} can be made: its {what}", text, longest)
-    if payload == formats.THIN or len(data) + len(previous or "") > formats.MAX_DATA:
-        data, previous = formats.thin(resource, url), None
-    return {
-        "id": ids.new(ids.EVENT),
-        "kind": EVENT,
-        "type": event_type,
-        "owner": owner,
-        "resource": resource,
-        "url": url,
-        "created_at": utcnow(),
-        "data": data,
-        "previous": previous,
-    }
-
-
-def _check_text(what: str, text: Any, longest: int | None) -> None:
-    if not isinstance(text, str):
-        raise CaptureError(f"{what} is no text but a {type(text).__name__}")
-    if longest is not None and len(text) > longest:
-        raise CaptureError(f"{what} has {len(text)} characters; {longest} are allowed")
-    if "\0" in text or not (text.isascii() or _is_unicode(text)):
-        raise CaptureError(f"{what} holds a NUL or half of a surrogate pair: {text[:100]!r}")
-
-
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def json_of(event_type: str, schema: Any, value: Any) -> str:

@@ -122,7 +122,7 @@ def to_json(value: Any) -> str:
     :raises ValueError: for NaN and infinities, for circular structures, and for times that UTC
         has no year for.
     """
-    return json.dumps(value, default=_plain, allow_nan=False, separators=(",", ":"))
+    return _json_text(value)
 
 
 def _plain(value: Any) -> Any:
@@ -140,6 +140,9 @@ def _plain(value: Any) -> Any:
         case set() | frozenset():
             return sorted(value)
     raise TypeError(f"a {type(value).__name__} ({value!r}) has no place in JSON")
+
+
+_json_text = json.JSONEncoder(default=_plain, allow_nan=False, separators=(",", ":")).encode
 
 
 def rfc3339(moment: dt.datetime) -> str:
@@ -242,7 +245,7 @@ def check_source(source: Any) -> str:
 def _standard(event: Event, recipient: Recipient, source: str) -> str:
     # Standard Webhooks 1.0.0, "Payload structure".
     return (
-        f'{{"id":{json.dumps(event.id)},"type":{json.dumps(event.type)},'
+        f'{{"id":{_quoted(event.id)},"type":{_quoted(event.type)},'
         f'"timestamp":"{rfc3339(event.timestamp)}","sequence":{event.sequence}{_mark(recipient)},'
         f'"data":{event.data}{_previous(event)}}}'
     )
@@ -251,9 +254,9 @@ def _standard(event: Event, recipient: Recipient, source: str) -> str:
 def _resthooks(event: Event, recipient: Recipient, source: str) -> str:
     # The REST Hooks patterns: `hook` is the subscription that this is sent for.
     return (
-        f'{{"hook":{{"id":{json.dumps(recipient.subscription_id)},'
-        f'"event":{json.dumps(event.type)},"target":{json.dumps(recipient.target_url)},'
-        f'"event_id":{json.dumps(event.id)},"timestamp":"{rfc3339(event.timestamp)}",'
+        f'{{"hook":{{"id":{_quoted(recipient.subscription_id)},'
+        f'"event":{_quoted(event.type)},"target":{_quoted(recipient.target_url)},'
+        f'"event_id":{_quoted(event.id)},"timestamp":"{rfc3339(event.timestamp)}",'
         f'"sequence":{event.sequence}{_mark(recipient)}}},'
         f'"data":{event.data}{_previous(event)}}}'
     )
@@ -293,6 +296,7 @@ def _cloudevents(event: Event, recipient: Recipient, source: str) -> str:
     return f'{to_json(attributes)[:-1]},"data":{event.data}}}'
 
 
+_quoted = json.encoder.encode_basestring_ascii
 _source = functools.lru_cache(maxsize=16)(check_source)
 
 _ANYBODY = Recipient("", "")

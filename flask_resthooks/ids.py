@@ -8,8 +8,8 @@ can insert thousands of rows.
 from __future__ import annotations
 
 import datetime as dt
+import os
 import re
-import secrets
 import time
 
 EVENT = "evt"
@@ -33,7 +33,7 @@ def time_part(at: float | None = None) -> str:
 
 def new(prefix: str, at: float | None = None) -> str:
     """A new id of that prefix."""
-    return f"{prefix}_{time_part(at)}{secrets.token_hex(10)}"
+    return f"{prefix}_{time_part(at)}{os.urandom(10).hex()}"
 
 
 def at(prefix: str, moment: dt.datetime) -> str:

@@ -16,16 +16,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from .representation import (
-    READ_CHUNK,
-    PrimaryKey,
-    Reader,
-    RecordType,
-    RecordTypes,
-    among_keys,
-    chunks,
-    given_keys,
-)
+from .reader import READ_CHUNK, PrimaryKey, Reader, among_keys, chunks, given_keys
+from .record_types import RecordType, RecordTypes
 
 
 class Link:
@@ -153,5 +145,5 @@ def _find(
     reader: Reader, statement: sa.Select[Any], keys: Iterable[PrimaryKey]
 ) -> Iterator[PrimaryKey]:
     for chunk in chunks(keys, READ_CHUNK):
-        for row in reader.execute(statement, given_keys(chunk)):
+        for row in reader.session.execute(statement, given_keys(chunk)):
             yield tuple(row)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import sqlalchemy as sa
 from sqlalchemy import orm
 
 from .difference import EXISTED, Before, Existed, Met, before_of
-from .representation import IdentityKey, PrimaryKey, Reader, RecordType, RecordTypes
+from .reader import IdentityKey, PrimaryKey, Reader
+from .record_types import RecordType, RecordTypes
 
 
 class Notes:
@@ -82,12 +82,12 @@ class Notes:
         if new_keys or self.alone(record_type):
             self.before.update(dict.fromkeys(unknown, record_type.did_not_exist))
             return
-        for instance in record_type.read(self.reader, list(unknown.values())):
-            of_instance = self._record_types.of(type(instance))
-            if of_instance is not None:
-                then = before_of(of_instance, instance)
+        for found in record_type.read(self.reader, list(unknown.values())):
+            of_found = self._record_types.of(found.class_)
+            if of_found is not None:
+                then = before_of(of_found, found)
                 before = then if isinstance(then, Existed) else Met(then)
-                self.before[sa.inspect(instance).identity_key] = (of_instance, before)
+                self.before[found.key] = (of_found, before)
 
     def lock(self, record_type: RecordType) -> None:
         """On SQLite: become the writer first, so that nobody writes between look and change."""
@@ -116,11 +116,10 @@ class Notes:
         unknown: dict[IdentityKey, PrimaryKey],
         lock: bool,
     ) -> None:
-        for instance in record_type.read(self.reader, list(unknown.values()), lock=lock):
-            key = sa.inspect(instance).identity_key
-            unknown.pop(key, None)
-            of_instance = self._record_types.of(type(instance))
-            if of_instance is not None:
-                self.before.setdefault(key, (of_instance, before_of(of_instance, instance)))
+        for found in record_type.read(self.reader, list(unknown.values()), lock=lock):
+            unknown.pop(found.key, None)
+            of_found = self._record_types.of(found.class_)
+            if of_found is not None:
+                self.before.setdefault(found.key, (of_found, before_of(of_found, found)))
         for key in unknown:
             self.made(record_type, key)

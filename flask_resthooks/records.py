@@ -20,7 +20,9 @@ from . import formats
 from .errors import CaptureError
 from .models import EVENT, Tables
 from .outbox.claiming import event_columns
-from .representation import Reader, RecordType, Representation, Resource, represent
+from .reader import Reader
+from .record_types import RecordType, represent
+from .representation import Representation, Resource
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ def newest_events(
         .limit(limit)
     )
     with Reader(session) as reader:
-        return [formats.Event(*row) for row in reader.execute(found)]
+        return [formats.Event(*row) for row in reader.session.execute(found)]
 
 
 def newest_records(
@@ -85,7 +87,7 @@ def newest_records(
             .limit(limit)
         )
         try:
-            found = [tuple(row) for row in reader.execute(keys)]
+            found = [tuple(row) for row in reader.session.execute(keys)]
         except sa.exc.DBAPIError:
             raise
         except sa.exc.StatementError:
@@ -101,9 +103,9 @@ def _represented(
 ) -> Iterator[tuple[tuple[Any, ...], Representation]]:
     if not keys:
         return
-    for instance in record_type.read(reader, keys):
+    for found in record_type.read(reader, keys):
         try:
-            yield sa.inspect(instance).identity, represent(record_type, resource, instance)
+            yield found.key[1], represent(record_type, resource, found)
         except CaptureError as error:
             if isinstance(error.__cause__, sa.exc.SQLAlchemyError):
                 raise  # the transaction may be broken: what comes next would hide the cause

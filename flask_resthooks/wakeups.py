@@ -1,18 +1,18 @@
 """Engine: the requests for drains, in Redis. Losing any of them, or Redis, loses nothing.
 
-A wake-up is an RQ job that runs `jobs.drain`. There are three: *now*, asked for by a commit (one
-round trip if one is pending already); *at a time*, for the next delivery that falls due; and the
-*sweep*, every so often, that makes good what was lost.
+A wake-up is an RQ job that runs `jobs.drain`. There are three: *now*, asked for after a commit (one
+round trip if one is pending already, in the background, so that no commit waits for Redis); *at a
+time*, for the next delivery that falls due; and the *sweep*, every so often, that makes good what
+was lost.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import logging
 import os
-import threading
 import time
-from concurrent import futures
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +22,7 @@ import redis.retry
 import rq
 
 from . import embedded
+from .background import Background
 from .settings import Settings
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,10 @@ REDIS_TIMEOUT = 0.2
 """Seconds to connect, and seconds for each answer."""
 
 WAKE_LIMIT = 0.3
-"""Seconds that a commit waits for all of it."""
+"""Seconds that the end of a process, and a commit in an RQ job, wait for a wake-up."""
+
+PAUSE = 0.005
+"""Seconds from one wake-up of a process to the next: commits meanwhile share it."""
 
 REDIS_PAUSE = 5.0
 """Seconds for which Redis is left alone after it failed."""
@@ -54,7 +58,7 @@ def connect(url: str, **options: Any) -> redis.Redis:
 class Wakeups:
     """Asks for drains of one app's queue.
 
-    `wake` is for the app's commits: it never fails, and never stalls. The others are for workers,
+    `wake` is for the app's commits: it never fails, and never waits. The others are for workers,
     and raise what redis-py raises.
     """
 
@@ -68,14 +72,12 @@ class Wakeups:
             "failure_ttl": 86400,
         }
         self._pending_key = f"resthooks:{settings.queue}:wake-up"
-        self._lock = threading.Lock()
         self._pid = 0
         self._client: redis.Redis | None = None
-        self._executor: futures.ThreadPoolExecutor | None = None
-        self._executor_pid = 0
-        self._left_alone_until = 0.0
         self._failing = False
-        self._failing_pid = 0
+        self._background = Background(
+            self._ask_until_done, name="resthooks-wake-up", pause=PAUSE, exit_limit=WAKE_LIMIT
+        )
 
     @property
     def client(self) -> redis.Redis:
@@ -95,35 +97,40 @@ class Wakeups:
         return rq.Queue(self._queue_name, connection=self.client)
 
     def wake(self) -> None:
-        """Ask for a drain, unless one is pending. Never raises, never waits for long.
+        """Ask for a drain, unless one is pending: in the background. Never raises, never waits.
 
-        Without Redis: one warning, and Redis is left alone for a while. What is lost so is asked
-        for again by a thread of this process as soon as Redis is back, and by every sweep.
+        Without Redis: one warning. What is lost so is asked for again by that thread as soon as
+        Redis is back, and by every sweep.
         """
-        if time.monotonic() < self._left_alone_until and self._pid == os.getpid():
-            return
-        try:
-            # In a thread: no timeout of the client's covers everything (the resolver, a Redis
-            # whose every answer is just in time).
-            try:
-                asking = self._threads().submit(self.ask)
-            except RuntimeError:  # no threads any more: the interpreter ends
-                self.ask()
-            else:
-                asking.result(WAKE_LIMIT)
-        except futures.TimeoutError:
-            self._failed(f"it did not answer within {WAKE_LIMIT:g} seconds")
-        except Exception as error:  # whatever it is, the commit has succeeded
-            self._failed(str(error))
-        else:
-            self._failing = False
-            self._left_alone_until = 0.0
+        self._background.ask()
+        if rq.get_current_job() is not None and not self._failing:
+            # A work-horse ends without a word to its threads.
+            self._background.wait(WAKE_LIMIT)
 
-    def _threads(self) -> futures.ThreadPoolExecutor:
-        if self._executor is None or self._executor_pid != os.getpid():
-            self._executor = futures.ThreadPoolExecutor(8, thread_name_prefix="resthooks-wake")
-            self._executor_pid = os.getpid()
-        return self._executor
+    def wait(self, limit: float) -> bool:
+        """Wait until Redis was asked for all drains that `wake` was called for.
+
+        :param limit: seconds.
+        :returns: whether it was.
+        """
+        return self._background.wait(limit)
+
+    def _ask_until_done(self) -> None:
+        try:
+            self.ask()
+            return
+        except Exception as error:  # whatever it is, the commit has succeeded
+            log.warning(
+                "no wake-up could be sent to Redis (%s); nothing is lost, hooks go out later", error
+            )
+        self._failing = True
+        while self._failing:
+            self._client = None
+            time.sleep(REDIS_PAUSE)
+            with contextlib.suppress(Exception):
+                self.ask()
+                self._failing = False
+                log.info("Redis is back")
 
     def ask(self) -> None:
         """Ask for a drain, unless one is pending: one round trip then.
@@ -165,34 +172,3 @@ class Wakeups:
             job_id=f"resthooks-{self._queue_name}-{name}",
             **self._job,
         )
-
-    def _failed(self, error: str) -> None:
-        self._left_alone_until = time.monotonic() + REDIS_PAUSE
-        self._client = None
-        with self._lock:
-            if self._failing and self._failing_pid == os.getpid():
-                return
-            self._failing, self._failing_pid = True, os.getpid()
-        log.warning(
-            "no wake-up could be sent to Redis (%s); nothing is lost, hooks go out later", error
-        )
-        thread = threading.Thread(target=self._make_good, name="resthooks-wake-up", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:
-            self._failing = False  # the next failure tries again
-
-    def _make_good(self) -> None:
-        """Ask again until Redis is back."""
-        pid = os.getpid()
-        while self._failing and os.getpid() == pid:
-            time.sleep(REDIS_PAUSE)
-            try:
-                self.ask()
-            except Exception:
-                self._left_alone_until = time.monotonic() + REDIS_PAUSE
-                self._client = None
-                continue
-            log.info("Redis is back")
-            self._left_alone_until = 0.0
-            self._failing = False

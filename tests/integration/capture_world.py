@@ -298,7 +298,7 @@ class World:
         self.contact_tag = contact_tag
         self.track(Account, "account", AccountSchema(), "id")
         self.track(Contact, "contact", ContactSchema(), "owner_id")
-        self.track(Line, "line", LineSchema(), lambda line: 1)
+        self.track(Line, "line", LineSchema(), "order_id")
         self.track(Person, "person", PersonSchema(), lambda person: 1)
         self.track(Engineer, "engineer", EngineerSchema(), lambda person: 1)
         self.track(Car, "car", VehicleSchema(), lambda car: 1)

@@ -65,7 +65,10 @@ def seen(result: Any) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     for name in ("rowcount", "returns_rows", "is_insert", "lastrowid"):
         facts[name] = getattr(result, name, None)
-    if facts["is_insert"] and facts["lastrowid"] is None:
+    if not facts["is_insert"]:
+        # What a connection of SQLite's inserted last, whenever that was.
+        facts["lastrowid"] = None
+    elif facts["lastrowid"] is None:
         # How many rows psycopg inserted is unknown (-1) without capture, and known with it.
         del facts["rowcount"]
     try:

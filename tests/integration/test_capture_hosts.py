@@ -23,7 +23,7 @@ from sqlalchemy.dialects import sqlite
 from flask_resthooks import models
 from flask_resthooks.capture import Capture, Resource
 from flask_resthooks.event_types import EventTypes
-from flask_resthooks.representation import Reader
+from flask_resthooks.reader import Reader
 
 
 class NameSchema(ma.Schema):
@@ -426,7 +426,7 @@ class TestLocks:
             record_type = plain.capture._record_types.of(model)
             assert record_type is not None
             read = record_type.read(Reader(session), [(key,) for key in keys], lock=True)
-            assert [record.id for record in read] == sorted(keys)
+            assert [found.key[1][0] for found in read] == sorted(keys)
             # The database's own order depends on its collation.
             assert 'COLLATE "C"' in str(record_type._several[True])
         plain.engine.dispose()

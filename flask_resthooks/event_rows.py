@@ -1,0 +1,142 @@
+"""Engine: rows of the event table: made, and written by one statement for many.
+
+difference, or what is emitted ──► **event rows** ──► the outbox
+"""
+
+from __future__ import annotations
+
+import json
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from . import formats, ids
+from .errors import CaptureError
+from .models import EVENT, OWNER_LENGTH, utcnow
+from .representation import RESOURCE_LENGTH
+
+Row = dict[str, Any]
+
+NAMES = ["id", "kind", "type", "owner", "resource", "url", "created_at", "data", "previous"]
+"""The columns of a row that are written."""
+
+MAX_TOGETHER = 4_194_304
+"""Characters of data that are sent to PostgreSQL as one parameter."""
+
+
+class EventRows:
+    """Writes rows of one event table."""
+
+    def __init__(self, table: sa.Table) -> None:
+        # Nobody asks for the sequence that a row got.
+        self.insert = table.insert().inline()
+        self._together = _together(table)
+        self._prepared: weakref.WeakKeyDictionary[sa.Dialect, _Prepared] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def write(self, connection: sa.Connection, rows: list[Row]) -> None:
+        """Write some rows (not none), in their order."""
+        if len(rows) > 1 and connection.dialect.name == "postgresql":
+            size = sum(len(row["data"]) + len(row["previous"] or "") for row in rows)
+            if size <= MAX_TOGETHER:
+                # Of a statement for each row, PostgreSQL and its driver make twice the work.
+                connection.execute(self._together, {"rows": json.dumps(rows, default=str)})
+                return
+        if connection.get_execution_options().get("schema_translate_map"):
+            connection.execute(self.insert, rows)
+            return
+        prepared = self._prepared.get(connection.dialect)
+        if prepared is None:
+            prepared = _Prepared(self.insert, connection.dialect)
+            self._prepared[connection.dialect] = prepared
+        prepared.execute(connection, rows)
+
+
+class _Prepared:
+    """An `insert` that was compiled once: SQLAlchemy's part of one row is as much as SQLite's."""
+
+    def __init__(self, insert: sa.Insert, dialect: sa.Dialect) -> None:
+        compiled: Any = insert.compile(dialect=dialect, column_keys=NAMES)
+        self._text = str(compiled)
+        self._order: list[str] | None = compiled.positiontup
+        self._processors: dict[str, Callable[[Any], Any]] = {}
+        for name in NAMES:
+            process = insert.table.c[name].type.dialect_impl(dialect).bind_processor(dialect)
+            if process is not None:
+                self._processors[name] = process
+
+    def execute(self, connection: sa.Connection, rows: list[Row]) -> None:
+        given: list[Any] = [self._given(row) for row in rows]
+        connection.exec_driver_sql(self._text, given if len(given) > 1 else given[0])
+
+    def _given(self, row: Row) -> Any:
+        given = row.copy()
+        for name, process in self._processors.items():
+            given[name] = process(given[name])
+        return given if self._order is None else tuple([given[name] for name in self._order])
+
+
+def _together(table: sa.Table) -> sa.Insert:
+    """For PostgreSQL: all rows as one JSON text, whose order is that of the sequences."""
+    types: dict[str, Any] = {"created_at": sa.DateTime(timezone=True)}
+    columns = [sa.column(name, types.get(name, sa.Text())) for name in NAMES]
+    rows = sa.cast(sa.bindparam("rows", type_=sa.Text()), postgresql.JSON)
+    read = sa.func.json_to_recordset(rows).table_valued(*columns).render_derived(with_types=True)
+    return table.insert().inline().from_select(NAMES, sa.select(*read.c), include_defaults=False)
+
+
+def event_row(
+    event_type: str,
+    owner: str,
+    resource: str | None,
+    data: str,
+    previous: str | None = None,
+    *,
+    url: str | None = None,
+    payload: str = formats.FULL,
+) -> Row:
+    """A row of the event table; its sequence is made by the database.
+
+    :param payload: of the event type. What a thin one does not tell is not even stored; and of more
+        than `formats.MAX_DATA`, nobody could be told, and few databases would take it.
+    :raises CaptureError: if a database would not take it: in the app's own words, and not in those
+        of a driver in the middle of its commit.
+    """
+    _check_text(event_type, "owner", owner, OWNER_LENGTH)
+    if resource is not None:
+        _check_text(event_type, "resource", resource, RESOURCE_LENGTH)
+    if url is not None:
+        _check_text(event_type, "URL", url, None)
+    if payload == formats.THIN or len(data) + len(previous or "") > formats.MAX_DATA:
+        data, previous = formats.thin(resource, url), None
+    return {
+        "id": ids.new(ids.EVENT),
+        "kind": EVENT,
+        "type": event_type,
+        "owner": owner,
+        "resource": resource,
+        "url": url,
+        "created_at": utcnow(),
+        "data": data,
+        "previous": previous,
+    }
+
+
+def _check_text(event_type: str, what: str, text: Any, longest: int | None) -> None:
+    if not isinstance(text, str):
+        wrong = f"is no text but a {type(text).__name__}"
+    elif longest is not None and len(text) > longest:
+        wrong = f"has {len(text)} characters; {longest} are allowed"
+    elif "\0" in text or not (text.isascii() or _is_unicode(text)):
+        wrong = f"holds a NUL or half of a surrogate pair: {text[:100]!r}"
+    else:
+        return
+    raise CaptureError(f"no {event_type} can be made: its {what} {wrong}")
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
