@@ -51,6 +51,9 @@ PROBE_MARGIN = 5.0
 SEND_PAUSE = 0.5
 """Seconds for which nothing is settled while claims are sent, which may have to be asked for."""
 
+PUMPED = 16
+"""Requests that are made between two looks whether any of them may go."""
+
 RECALL_PAUSE = 1.0
 """Seconds between two looks whether what waits for its turn is still wanted."""
 
@@ -130,6 +133,7 @@ class Drain:
         self._recalled_at = time.monotonic()
         self._fan_out_at_once = FAN_OUT[0]
         self._held_back = False
+        self._expired = False
 
     def run(self, time_slice: float) -> dt.datetime | None:
         """Drain, for about `time_slice` seconds at most (and the length of an attempt).
@@ -138,9 +142,9 @@ class Drain:
         """
         end = time.monotonic() + time_slice
         try:
-            self._aside(self._outbox.expire, 0)
             while not self._stopping() and time.monotonic() < end:
                 self._take_on()
+                self._expire_once()
                 if self._window:
                     self._wait()
                     self._settle()
@@ -152,6 +156,13 @@ class Drain:
             with self._beside:
                 self._wind_down()
         return self._outbox.next_due()
+
+    def _expire_once(self) -> None:
+        """Have subscriptions expire; not before the first look for what is to be sent, which asks
+        of each whether its time is over."""
+        if not self._expired:
+            self._expired = True
+            self._aside(self._outbox.expire, 0)
 
     def _take_on(self) -> None:
         """Fan out and claim, as far as there is room."""
@@ -246,7 +257,9 @@ class Drain:
             else:
                 self._window.add(claim, request.body)
                 self._dispatcher.add(claim, request)
-                self._dispatcher.pump()
+                if number % PUMPED == 0:
+                    self._dispatcher.pump()
+        self._dispatcher.pump()
         if twice:
             self._recorder.give_back(twice, self._settings.timeout)
         if sealed:
@@ -295,7 +308,8 @@ class Drain:
     def _land(self, claim: Claim, answer: Answer | str | None) -> None:
         """Called in the transport's threads, too."""
         self._landed.append((claim, answer))
-        self._landing.set()
+        if not self._landing.is_set():
+            self._landing.set()
 
     def _wait(self) -> None:
         """Until something has come back, or was settled; and then until it is worth a transaction.

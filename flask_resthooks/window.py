@@ -23,7 +23,7 @@ MEMORY = 64 * 1024 * 1024
 AHEAD = 0.5
 """Seconds of work that are claimed in advance, at the pace of the last settle."""
 
-SHORTEST = 0.04
+SHORTEST = 0.08
 """Seconds between two settles, at least."""
 
 SLOW_PARTS = 2

@@ -21,12 +21,12 @@ class Recipient:
     target_url: str
     format: str
     payload: str
-    secret: str
-    former_secrets: Sequence[dict[str, str]]
-    headers: str | None
+    secret: str = field(repr=False)
+    former_secrets: Sequence[dict[str, str]] = field(repr=False)
+    headers: str | None = field(repr=False)
     status: str
     intent_id: str | None
-    intent_secret: str | None
+    intent_secret: str | None = field(repr=False)
     confirmed_at: dt.datetime | None
     rate: Any
     turn_at: dt.datetime | None

@@ -122,8 +122,7 @@ class FanOut:
         delay: float,
         missed_by: str | None,
     ) -> Any:
-        event, delivery = self._tables.event, self._tables.delivery
-        subscription, now = self._tables.subscription, self._database.now()
+        event, delivery, now = self._tables.event, self._tables.delivery, self._database.now()
         matching = sa.union_all(
             *(
                 sa.select(sa.literal(type_).label("type"), sa.literal(pattern).label("pattern"))
@@ -131,14 +130,14 @@ class FanOut:
                 for pattern in event_types.patterns_of(type_)
             )
         ).subquery("matching")
-        wishes, theirs, subscription_id = self._wishes(event, matching)
+        takers, are_takers, subscription_id = self._takers(matching, now, missed_by)
         # Without DISTINCT: no two patterns of a subscription match one event (event_types.widest).
         chosen = (
             sa.select(
                 self._new_delivery_id(now),
                 sa.literal(EVENT),
                 event.c.id,
-                subscription.c.id,
+                subscription_id,
                 event.c.owner,
                 event.c.type,
                 event.c.resource,
@@ -151,24 +150,19 @@ class FanOut:
             )
             .select_from(event)
             .join(matching, matching.c.type == event.c.type)
-            .join(wishes, theirs)
-            .join(subscription, subscription.c.id == subscription_id)
-            .where(
-                among(event.c.sequence, sequences),
-                subscription.c.status == "active",
-                sa.or_(subscription.c.expires_at.is_(None), subscription.c.expires_at > now),
-            )
+            .join(takers, are_takers)
+            .where(among(event.c.sequence, sequences))
         )
         if missed_by is not None:
             there = (
                 sa.select(delivery.c.id)
                 .where(
                     delivery.c.event_id == event.c.id,
-                    delivery.c.subscription_id == subscription.c.id,
+                    delivery.c.subscription_id == subscription_id,
                 )
                 .exists()
             )
-            chosen = chosen.where(subscription.c.id == missed_by, sa.not_(there))
+            chosen = chosen.where(sa.not_(there))
         c = delivery.c
         insert: Any = sqlite.insert if self._database.sqlite else postgresql.insert
         statement = insert(delivery).from_select(
@@ -192,20 +186,31 @@ class FanOut:
         )
         return statement.on_conflict_do_nothing()
 
-    def _wishes(
-        self, event: sa.Table, matching: sa.Subquery
+    def _takers(
+        self, matching: sa.Subquery, now: dt.datetime, missed_by: str | None
     ) -> tuple[sa.FromClause, sa.ColumnElement[bool], sa.ColumnElement[str]]:
-        """What to join for who wants an event; on which condition; and the column that tells.
+        """Those who want an event and may get it: what to join, on which condition; and their ids.
 
-        Looked up for each event and pattern, whatever PostgreSQL thinks of it (OFFSET keeps it
-        from thinking): it holds a look through the wishes of all for cheaper, whose number grows.
+        Looked up for each event and pattern, whatever PostgreSQL's statistics say (OFFSET keeps it
+        from asking them): a look through all subscriptions may seem cheaper, but their number
+        grows.
         """
-        wish = self._tables.subscription_event
-        theirs = sa.and_(wish.c.owner == event.c.owner, wish.c.pattern == matching.c.pattern)
+        event, wish = self._tables.event, self._tables.subscription_event
+        subscription = self._tables.subscription
+        conditions = [
+            wish.c.owner == event.c.owner,
+            wish.c.pattern == matching.c.pattern,
+            subscription.c.status == "active",
+            sa.or_(subscription.c.expires_at.is_(None), subscription.c.expires_at > now),
+        ]
+        if missed_by is not None:
+            conditions.append(subscription.c.id == missed_by)
+        wishes = wish.join(subscription, subscription.c.id == wish.c.subscription_id)
         if self._database.sqlite:
-            return wish, theirs, wish.c.subscription_id
-        each = sa.select(wish.c.subscription_id).where(theirs).offset(0).lateral("wish")
-        return each, sa.true(), each.c.subscription_id
+            return wishes, sa.and_(*conditions), subscription.c.id
+        each = sa.select(subscription.c.id).select_from(wishes).where(*conditions)
+        takers = each.offset(0).lateral("taker")
+        return takers, sa.true(), takers.c.id
 
     def _new_delivery_id(self, now: dt.datetime) -> sa.ColumnElement[str]:
         """`ids.new`, made by the database, once per row."""

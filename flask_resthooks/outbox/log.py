@@ -37,12 +37,13 @@ def advance(connection: sa.Connection, tables: Tables, sequences: Sequence[int])
         .where(log.c.id == ROW)
         .values(last_position=log.c.last_position + (last - first + 1))
     )
-    if not connection.execute(forth).rowcount:
+    forth = forth.returning(log.c.last_position)
+    position = connection.scalar(forth)
+    if position is None:
         insert: Any = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
         begin = insert(log).values(id=ROW, last_position=0).on_conflict_do_nothing()
         connection.execute(begin)
-        connection.execute(forth)
-    position = connection.scalars(sa.select(log.c.last_position).where(log.c.id == ROW)).one()
+        position = connection.scalars(forth).one()
     return int(position) - last
 
 

@@ -56,9 +56,10 @@ def test_one_statement_text_serves_any_number_of_values(world: World, hosts: lis
 def test_numbers_are_found_by_an_index(world: World) -> None:
     world.happen(count=300)
     sequence = world.tables.event.c.sequence
-    some = sa.select(sequence).where(among(sequence, [2, 5, 9999]))
     with world.engine.connect() as connection:
-        assert sorted(connection.scalars(some)) == [2, 5]
+        first, second = connection.scalars(sa.select(sequence).order_by(sequence).limit(2))
+        some = sa.select(sequence).where(among(sequence, [second, first, 10**12]))
+        assert sorted(connection.scalars(some)) == [first, second]
         if connection.dialect.name != "sqlite":
             connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
         explain = "EXPLAIN " + ("QUERY PLAN " if connection.dialect.name == "sqlite" else "")
