@@ -3,7 +3,7 @@ BIN := .venv/bin
 # Bytecode is kept: else every process of a test would compile everything anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help test test-sqlalchemy-2.0 test-capture coverage mutants faults bench recover prune demo docs check clean isolation
+.PHONY: help test test-sqlalchemy-2.0 test-capture coverage mutants faults bench bench-memory growth peers recover prune demo docs check clean isolation
 help: ## show the targets
 	@grep -hE '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ —/'
 
@@ -35,9 +35,18 @@ mutants: .venv/.stamp ## change retry, signing, formats and guard in every way: 
 faults: .venv/.stamp ## break everything around the hooks, count what is lost, write docs/reference/faults.md
 	$(BIN)/python -m tests.faults --write
 
-bench: .venv/.stamp ## measure, as ratios within one run
-	$(BIN)/python benchmarks/bench.py
-	$(BIN)/python benchmarks/fan_out.py
+bench: .venv/.stamp ## measure, as ratios within one run, and write docs/performance.md; ONLY=a,b ROUNDS=n
+	$(BIN)/python benchmarks/bench.py $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
+	$(if $(ONLY),,$(BIN)/python benchmarks/fan_out.py)
+
+bench-memory: .venv/.stamp ## measure the memory of a worker over 1,000,000 deliveries
+	$(BIN)/python benchmarks/bench.py --only memory
+
+growth: .venv/.stamp ## the same with 10,000,000 rows of history and with none (20 GB of disk, half an hour)
+	$(BIN)/python benchmarks/growth.py
+
+peers: .venv/.stamp ## measure other senders of webhooks beside this one, and write docs/reference/peers.md
+	$(BIN)/python benchmarks/peers/compare.py
 
 recover: .venv/.stamp ## recover 100,000 missed hooks, and measure what commits cost meanwhile
 	$(BIN)/python benchmarks/recover.py

@@ -8,6 +8,7 @@ from typing import Any
 
 import flask
 import marshmallow as ma
+import sqlalchemy as sa
 from flask_sqlalchemy import SQLAlchemy
 
 from flask_resthooks import RESTHooks
@@ -21,6 +22,7 @@ class ContactSchema(ma.Schema):
     name = ma.fields.String()
     email = ma.fields.String()
     city = ma.fields.String()
+    note = ma.fields.String()
 
 
 class Columns:
@@ -29,6 +31,7 @@ class Columns:
     name = db.Column(db.String(100))
     email = db.Column(db.String(100))
     city = db.Column(db.String(100))
+    note = db.Column(db.Text)
 
 
 @hooks.resource("contact", schema=ContactSchema, owner="account_id")
@@ -50,6 +53,7 @@ def create_app(config: dict[str, Any] | None = None) -> flask.Flask:
     app.config.update(config or json.loads(os.environ["BENCH_CONFIG"]))
     db.init_app(app)
     hooks.init_app(app)
+    _add_view(app, db, Tracked)
     return app
 
 
@@ -63,8 +67,20 @@ def without_hooks(database_url: str) -> tuple[flask.Flask, SQLAlchemy, Any]:
         name = bare.Column(bare.String(100))
         email = bare.Column(bare.String(100))
         city = bare.Column(bare.String(100))
+        note = bare.Column(bare.Text)
 
     app = flask.Flask("bare_app")
     app.config["SQLALCHEMY_DATABASE_URI"] = database_url
     bare.init_app(app)
+    _add_view(app, bare, Bare)
     return app, bare, Bare
+
+
+def _add_view(app: flask.Flask, database: SQLAlchemy, model: Any) -> None:
+    """A request that reads and changes nothing."""
+
+    def contacts() -> list[str]:
+        newest = sa.select(model).order_by(model.id.desc()).limit(10)
+        return [contact.name for contact in database.session.scalars(newest)]
+
+    app.add_url_rule("/contacts", view_func=contacts)

@@ -8,24 +8,19 @@ import contextlib
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from harness.bench import DATABASES, Bench
+from harness.sender import Sender, config_of
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
-
-import bench_app  # noqa: E402  (found by the line above)
-from servers import PostgresServer, RedisServer  # noqa: E402
-
-from flask_resthooks import ids  # noqa: E402
-from flask_resthooks.outbox import Outbox  # noqa: E402
+import bench_app  # isort: skip
+from flask_resthooks import ids
+from flask_resthooks.outbox import Outbox
 
 PAUSE = 0.005
 """Seconds between two commits."""
@@ -37,10 +32,6 @@ AGE = timedelta(days=30)
 
 LIMIT = 1800.0
 """Seconds that it may take here."""
-
-
-def config_of(database_url: str, redis_url: str) -> dict[str, Any]:
-    return {"SQLALCHEMY_DATABASE_URI": database_url, "RESTHOOKS_REDIS_URL": redis_url}
 
 
 def fill(engine: sa.Engine, tables: Any, events: int) -> None:
@@ -113,32 +104,24 @@ def prune(database_url: str, redis_url: str) -> None:
     print(removed.total(), flush=True)
 
 
-def commit_for(app: Any, seconds: float, durations: list[float]) -> None:
+def commit_for(sender: Sender, seconds: float, durations: list[float]) -> None:
     """Commit one tracked record after the other."""
     end = time.monotonic() + seconds
-    with app.app_context():
-        while time.monotonic() < end:
-            start = time.perf_counter()
-            bench_app.db.session.add(
-                bench_app.Tracked(account_id=2, name="Ada", email="a@example.com", city="Bath")
-            )
-            bench_app.db.session.commit()
-            durations.append(time.perf_counter() - start)
-            time.sleep(PAUSE)
+    while time.monotonic() < end:
+        durations.append(sender.commit_one(owner=2))
+        time.sleep(PAUSE)
 
 
-def measure(database_url: str, redis_url: str, rows: int) -> str:
-    app = bench_app.create_app(config_of(database_url, redis_url))
-    tables = bench_app.hooks.tables
-    with app.app_context():
-        bench_app.db.create_all()
-        engine = bench_app.db.engine
-    Outbox(engine, tables).prepare()
+def measure(sender: Sender, rows: int) -> str:
+    engine, tables = sender.engine, sender.tables
     fill(engine, tables, rows // 3)
     with engine.begin() as connection:
         connection.execute(sa.text("ANALYZE"))
     pruner = subprocess.Popen(
-        [sys.executable, __file__, "--of", database_url, redis_url],
+        [
+            *[sys.executable, __file__, "--of"],
+            *[sender.config["SQLALCHEMY_DATABASE_URI"], sender.config["RESTHOOKS_REDIS_URL"]],
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -146,14 +129,14 @@ def measure(database_url: str, redis_url: str, rows: int) -> str:
     durations: dict[bool, list[float]] = {True: [], False: []}
     spent = 0.0
     try:
-        commit_for(app, WINDOWS[False], [])
+        commit_for(sender, WINDOWS[False], [])
         while pruner.poll() is None:
             assert spent < LIMIT
             for pruning in (True, False):
                 tell(pruner, "go" if pruning else "rest")
                 time.sleep(0.1)
                 some: list[float] = []
-                commit_for(app, WINDOWS[pruning], some)
+                commit_for(sender, WINDOWS[pruning], some)
                 if pruner.poll() is None:
                     durations[pruning] += some
                     spent += WINDOWS[pruning] if pruning else 0.0
@@ -165,7 +148,6 @@ def measure(database_url: str, redis_url: str, rows: int) -> str:
     with engine.connect() as connection:
         left = connection.scalar(sa.select(sa.func.count()).select_from(tables.delivery))
     dialect = engine.dialect.name
-    engine.dispose()
     during, rest = durations[True], durations[False]
 
     def times(figure: Any) -> str:
@@ -193,25 +175,17 @@ def late(durations: list[float]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--database", choices=["sqlite", "postgresql"], help="this one alone")
+    parser.add_argument("--database", choices=list(DATABASES), help="this one alone")
     parser.add_argument("--of", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.of:
         prune(*options.of)
         return
-    redis_server = RedisServer()
-    redis_server.start()
-    postgres = PostgresServer()
-    try:
-        with tempfile.TemporaryDirectory() as directory:
-            for url in (f"sqlite:///{directory}/bench.db", postgres.create_database()):
-                if options.database is not None and not url.startswith(options.database):
-                    continue
-                redis_server.client().flushall()
-                print(measure(url, redis_server.url, options.rows), flush=True)
-    finally:
-        postgres.close()
-        redis_server.close()
+    databases = [options.database] if options.database else list(DATABASES)
+    with Bench(rounds=1, databases=databases) as bench:
+        for kind in databases:
+            with bench.sender(kind) as sender:
+                print(measure(sender, options.rows), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,70 +1,79 @@
-"""A receiver that is faster than any sender here: asyncio, one process of its own.
+"""A receiver that is fast and keeps its word: asyncio, one process of its own.
 
-`python receiver.py` prints its port and answers every POST with 200. `GET /` answers with JSON:
-how many POSTs came since the last `GET /`, and when the first and the last one came (seconds of
-`time.monotonic`, which all processes of a machine share).
+It answers every POST with 200, at once or after a while, and writes a line about each one to its
+log: when it had come (seconds since the epoch), the port, the `webhook-id`. It writes the lines
+that the nginx of `harness/receivers.py` writes, and is used where there is none.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import json
+import re
 import time
+from typing import BinaryIO
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
-
-class Tally:
-    def __init__(self) -> None:
-        self.count = 0
-        self.first = self.last = 0.0
-
-    def add(self) -> None:
-        self.last = time.monotonic()
-        if not self.count:
-            self.first = self.last
-        self.count += 1
+_ID = re.compile(rb"\r\nwebhook-id: *([^\r]*)", re.IGNORECASE)
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 class Receiver(asyncio.Protocol):
-    def __init__(self, tallies: list[Tally]) -> None:
-        self.tallies = tallies
-        self.received = b""
+    """One connection.
+
+    :param log: unbuffered.
+    :param delay: seconds before each answer.
+    """
+
+    def __init__(self, log: BinaryIO, delay: float) -> None:
+        self._log = log
+        self._delay = delay
+        self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self._transport = transport
+        self._port = int(transport.get_extra_info("sockname")[1])
 
     def data_received(self, data: bytes) -> None:
-        self.received += data
-        while (end := self.received.find(b"\r\n\r\n")) >= 0:
-            head = self.received[:end]
-            if head.startswith(b"GET"):
-                tally = self.tallies.pop()
-                self.tallies.append(Tally())
-                body = json.dumps(vars(tally)).encode()
-                self.transport.write(
-                    b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
-                )
-                self.received = self.received[end + 4 :]
-                continue
-            at = head.lower().find(b"content-length:")
-            length = int(head[at + 15 :].split(b"\r\n", 1)[0])
-            if len(self.received) < end + 4 + length:
+        self._received += data
+        while (end := self._received.find(b"\r\n\r\n")) >= 0:
+            head = self._received[:end]
+            length = _LENGTH.search(head)
+            stop = end + 4 + (int(length[1]) if length else 0)
+            if len(self._received) < stop:
                 return
-            self.received = self.received[end + 4 + length :]
-            self.tallies[-1].add()
-            self.transport.write(ANSWER)
+            self._received = self._received[stop:]
+            found = _ID.search(head)
+            line = b"%.6f %d %s\n" % (time.time(), self._port, found[1] if found else b"-")
+            self._log.write(line)
+            if self._delay:
+                loop = asyncio.get_running_loop()
+                loop.call_later(self._delay, self._transport.write, ANSWER)
+            else:
+                self._transport.write(ANSWER)
 
 
-async def main() -> None:
-    tallies = [Tally()]
-    server = await asyncio.get_running_loop().create_server(
-        lambda: Receiver(tallies), "127.0.0.1", 0, backlog=1024
-    )
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
+async def serve(ports: list[int], log: BinaryIO, delay: float) -> None:
+    """Until it is killed."""
+    loop = asyncio.get_running_loop()
+    servers = [
+        await loop.create_server(lambda: Receiver(log, delay), "127.0.0.1", port, backlog=4096)
+        for port in ports
+    ]
+    await asyncio.gather(*(server.serve_forever() for server in servers))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, action="append", required=True)
+    parser.add_argument("--log", required=True)
+    parser.add_argument("--delay", type=float, default=0.0)
+    options = parser.parse_args()
+    with open(options.log, "ab", buffering=0) as log:
+        asyncio.run(serve(options.port, log, options.delay))
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()
