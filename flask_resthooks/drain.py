@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import random
+import sys
 import threading
 import time
 from collections import deque
@@ -36,7 +37,7 @@ from .window import SHORTEST, Window
 
 log = logging.getLogger(__name__)
 
-FAN_OUT = (100, 500)
+FAN_OUT = (100, 1000)
 """Events that one fan-out takes on: the first one, and at most."""
 
 FAN_OUT_DELIVERIES = 4000
@@ -47,6 +48,14 @@ REVIEW_PAUSE = 0.2
 
 PROBE_MARGIN = 5.0
 """Seconds beyond an attempt's longest that others wait for what comes of a probe."""
+
+NEVER = sys.maxsize
+
+LEFT_PARTS = 8
+"""Of so many parts of what is on its way all but one are worth a settle, and a claim."""
+
+TICK = 0.01
+"""Seconds that a drain waits at least for more, when something has come back."""
 
 SEND_PAUSE = 0.5
 """Seconds for which nothing is settled while claims are sent, which may have to be asked for."""
@@ -127,12 +136,14 @@ class Drain:
         self._fanning_out: futures.Future[tuple[int, int]] | None = None
         # What came back: an answer, None (it was not begun), or why no request could be made.
         self._landed: deque[tuple[Claim, Answer | str | None]] = deque()
-        self._landing = threading.Event()
+        self._enough = 1
+        self._stirred = threading.Event()
         self._reviewed_at = 0.0
         self._look_at = 0.0
         self._recalled_at = time.monotonic()
         self._fan_out_at_once = FAN_OUT[0]
         self._held_back = False
+        self._exhausted = False
         self._expired = False
 
     def run(self, time_slice: float) -> dt.datetime | None:
@@ -170,27 +181,34 @@ class Drain:
         room = self._window.room
         if start < self._look_at or 2 * room < self._window.size:
             return
-        more = self._fan_out()
+        goes_on, more = self._fan_out()
+        if goes_on and self._exhausted:
+            return  # until something is fanned out
         claimed_at = time.monotonic()
         claims = self._claim(room, claimed_at)
         if claims and 2 * len(claims) < room:
             # Those who have their share now may have stood before others.
             claims += self._claim(room - len(claims), claimed_at)
+        self._exhausted = 2 * len(claims) < room
         # More may be due of those that have their share: there is room once one has come back.
         self._held_back = bool(self._window.full())
         released = 0
-        if 2 * len(claims) < room:  # what is new comes before what was missed
+        if self._exhausted:  # what is new comes before what was missed
             released = self._aside(lambda: self._outbox.recover(self._sight), 0)
-        if not more and 2 * len(claims) < room and not released:
+        if not more and self._exhausted and not released:
             now = time.monotonic()
             self._look_at = now + max(LOOK_PAUSE, 4 * (now - start))
 
-    def _fan_out(self) -> bool:
-        """Have events fanned out, beside the sending if there is any; whether there may be more."""
+    def _fan_out(self) -> tuple[bool, bool]:
+        """Have events fanned out, beside the sending if there is any.
+
+        :returns: whether that goes on; and whether there may be more than it has taken on.
+        """
         if self._fanning_out is None:
-            self._fanning_out = self._beside.submit(self._fan_out_some, self._fan_out_at_once)
+            self._begin_fan_out()
+        assert self._fanning_out is not None
         if self._window and not self._fanning_out.done():
-            return True
+            return True, True
         events, deliveries = self._fanning_out.result()
         self._fanning_out = None
         more = events >= self._fan_out_at_once
@@ -198,7 +216,18 @@ class Drain:
             self._fan_out_at_once = max(1, events * FAN_OUT_DELIVERIES // deliveries)
         else:
             self._fan_out_at_once = min(2 * self._fan_out_at_once, FAN_OUT[1])
-        return more
+        if more:  # while these are claimed and sent
+            self._begin_fan_out()
+        return False, more
+
+    def _begin_fan_out(self) -> None:
+        self._fanning_out = self._beside.submit(self._fan_out_some, self._fan_out_at_once)
+        self._fanning_out.add_done_callback(self._stir)
+
+    def _stir(self, _: object = None) -> None:
+        """There is something to look at, which `_wait` waits for. Called in other threads, too."""
+        if not self._stirred.is_set():
+            self._stirred.set()
 
     def _fan_out_some(self, limit: int) -> tuple[int, int]:
         delay = self._settings.retry_schedule[0]
@@ -308,27 +337,33 @@ class Drain:
     def _land(self, claim: Claim, answer: Answer | str | None) -> None:
         """Called in the transport's threads, too."""
         self._landed.append((claim, answer))
-        if not self._landing.is_set():
-            self._landing.set()
+        if len(self._landed) >= self._enough:
+            self._stir()
 
     def _wait(self) -> None:
-        """Until something has come back, or was settled; and then until it is worth a transaction.
+        """Until nearly all has come back, or something was settled or fanned out; not for long.
 
-        What comes back during a settle is for the next one.
+        Meanwhile nothing is done here: two threads of Python that work at the same time take each
+        other's turns, at the price of some.
         """
         if self._settling is not None:
-            futures.wait([self._settling[1]], LOOK_PAUSE)
-            return
-        self._landing.wait(LOOK_PAUSE)
-        pause = self._window.settled_at + SHORTEST - time.monotonic()
-        if pause > 0 and len(self._landed) < len(self._window):
-            time.sleep(pause)
+            self._enough = NEVER
+            self._stirred.wait(LOOK_PAUSE)
+        else:
+            self._enough = max(len(self._window) - len(self._window) // LEFT_PARTS, 1)
+            if len(self._landed) < self._enough:
+                pause = self._window.settled_at + SHORTEST - time.monotonic()
+                self._stirred.wait(max(pause, TICK) if self._landed else LOOK_PAUSE)
+        self._stirred.clear()
 
     def _settle(self) -> None:
-        """Have what has come back settled; what was never begun is given back."""
+        """Have what has come back settled, if it is worth a transaction; what was never begun is
+        given back. What comes back during a settle is for the next one."""
         if self._settling is not None and not self._note_settled():
             return
-        self._landing.clear()
+        early = time.monotonic() < self._window.settled_at + SHORTEST
+        if early and len(self._landed) < self._enough:
+            return
         outcomes: list[Outcome] = []
         unsent: list[Claim] = []
         for _ in range(len(self._landed)):
@@ -341,7 +376,9 @@ class Drain:
             else:
                 outcomes.append(self._outcome(claim, answer))
         if outcomes:
-            self._settling = outcomes, self._beside.submit(self._recorder.settle, outcomes)
+            settling = self._beside.submit(self._recorder.settle, outcomes)
+            self._settling = outcomes, settling
+            settling.add_done_callback(self._stir)
         if unsent:
             self._recorder.give_back(unsent)
 
@@ -362,6 +399,7 @@ class Drain:
         self._window.adapt(outcomes)
         if self._held_back:
             self._look_at = 0.0
+            self._exhausted = False
         return True
 
     def _outcome(self, claim: Claim, answer: Answer) -> Outcome:
@@ -396,6 +434,7 @@ class Drain:
             return False
         time.sleep(min(max(pause, SHORTEST), LOOK_PAUSE))
         self._look_at = 0.0
+        self._exhausted = False
         return True
 
     def _wind_down(self) -> None:

@@ -15,6 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
+MOST_PARAMETERS = 900
+"""Of one statement; SQLite's builds allow 999 at least."""
+
 
 def among(column: sa.Column[Any], values: Collection[Any]) -> sa.ColumnElement[bool]:
     """`column IN (values)`, with all values in one parameter."""
@@ -62,20 +65,42 @@ def _in_json(element: _among, compiler: Any, **options: Any) -> str:
 def insert_rows(
     connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Insert rows that all have the same columns.
+    """Insert rows that all have the same columns: many of them with one statement.
 
-    PostgreSQL is given an array per column: a statement for each row would cost it more than the
-    row. SQLite has no round trips, and is given one after the other.
+    A statement for each would cost PostgreSQL, which gets an array per column, more than the row.
+    With SQLite, Python lets other threads go on at each, and then waits until it may go on itself.
     """
-    if connection.dialect.name == "sqlite":
-        connection.execute(table.insert(), rows)
-        return
     names = list(rows[0])
-    given = {name: [row[name] for row in rows] for name in names}
-    arrays = [sa.bindparam(name, type_=_Several(table.c[name].type)) for name in names]
+    types = [table.c[name].type for name in names]
+    if connection.dialect.name == "sqlite":
+        _insert_into_sqlite(connection, table, names, types, rows)
+        return
+    arrays = [
+        sa.bindparam(name, type_=_Several(type_)) for name, type_ in zip(names, types, strict=True)
+    ]
     unnested = sa.func.unnest(*arrays).table_valued(*names, name="given").render_derived()
     some = sa.select(*[unnested.c[name] for name in names])
+    given = {name: [row[name] for row in rows] for name in names}
     connection.execute(table.insert().from_select(names, some, include_defaults=False), given)
+
+
+def _insert_into_sqlite(
+    connection: sa.Connection,
+    table: sa.Table,
+    names: Sequence[str],
+    types: Sequence[sa.types.TypeEngine[Any]],
+    rows: Sequence[Mapping[str, Any]],
+) -> None:
+    binds = [type_.dialect_impl(connection.dialect) for type_ in types]
+    makers = [bind.bind_processor(connection.dialect) for bind in binds]
+    columns = list(zip(names, makers, strict=True))
+    at_once = MOST_PARAMETERS // len(names)
+    begin = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES "
+    marks = f"({', '.join('?' * len(names))})"
+    for start in range(0, len(rows), at_once):
+        some = rows[start : start + at_once]
+        values = [make(row[name]) if make else row[name] for row in some for name, make in columns]
+        connection.exec_driver_sql(begin + ", ".join([marks] * len(some)), tuple(values))
 
 
 class bytes_of(FunctionElement[int]):

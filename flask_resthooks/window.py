@@ -24,7 +24,7 @@ AHEAD = 0.5
 """Seconds of work that are claimed in advance, at the pace of the last settle."""
 
 SHORTEST = 0.08
-"""Seconds between two settles, at least."""
+"""Seconds between two settles, at least, unless nearly all has come back."""
 
 SLOW_PARTS = 2
 """Of so many parts of the window, slow receivers get one, all of them together."""
@@ -98,10 +98,11 @@ class Window:
         return [id_ for id_, host in hosts.items() if self.share(id_, host) <= 0]
 
     def adapt(self, outcomes: Collection[Outcome]) -> None:
-        """Be as large as what has come back since the last time suggests."""
+        """Be as large as what has come back since the last time suggests, and the times before."""
         now = time.monotonic()
         ahead = AHEAD / max(now - self.settled_at, SHORTEST)
-        self.size = min(max(int(len(outcomes) * ahead), self._least), MOST)
+        size = (self.size + int(len(outcomes) * ahead)) // 2
+        self.size = min(max(size, self._least), MOST)
         came_back = Counter(outcome.claim.subscription_id for outcome in outcomes)
         self._pace = {id_: int(2 * count * ahead) for id_, count in came_back.items()}
         self.settled_at = now
