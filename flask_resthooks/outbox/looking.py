@@ -151,35 +151,33 @@ class Looking:
         delivery = self._tables.delivery
         waits = delivery.c.due_at.is_not(None)
 
-        def after(name: Any) -> Any:
+        def next_after(name: Any, column: sa.Column[Any]) -> Any:
             return self._by_subscription(
-                sa.select(delivery.c.subscription_id)
+                sa.select(column)
                 .where(waits, delivery.c.subscription_id > name)
-                .order_by(delivery.c.subscription_id)
+                # Only one index has this order: no statistics make PostgreSQL take another.
+                .order_by(delivery.c.subscription_id, delivery.c.due_at)
                 .limit(1)
             ).scalar_subquery()
 
-        def is_due(name: Any) -> Any:
-            return self._by_subscription(
-                sa.select(delivery.c.id).where(
-                    waits, delivery.c.subscription_id == name, delivery.c.due_at <= now
-                )
-            )
-
         # A walk from each to the next one, however much waits of any of them.
+        cursor: sa.BindParameter[str] = sa.bindparam("cursor", self._cursor)
         walk = sa.select(
-            after(sa.bindparam("cursor", self._cursor)).label("id"),
+            next_after(cursor, delivery.c.subscription_id).label("id"),
+            next_after(cursor, delivery.c.due_at).label("due_at"),
             sa.literal(0).label("due_before"),
             sa.literal(1).label("number"),
         ).cte("walk", recursive=True)
-        due = is_due(walk.c.id).correlate(walk).exists()
+        is_due = walk.c.due_at <= now
         walk = walk.union_all(
             sa.select(
-                after(walk.c.id), walk.c.due_before + sa.case((due, 1), else_=0), walk.c.number + 1
+                next_after(walk.c.id, delivery.c.subscription_id),
+                next_after(walk.c.id, delivery.c.due_at),
+                walk.c.due_before + sa.case((is_due, 1), else_=0),
+                walk.c.number + 1,
             ).where(walk.c.id.is_not(None), walk.c.due_before < OTHERS - 1, walk.c.number < STEPS)
         )
-        due = is_due(walk.c.id).correlate(walk).exists()
-        found = connection.execute(sa.select(walk.c.id, due.label("due"))).all()
+        found = connection.execute(sa.select(walk.c.id, (walk.c.due_at <= now).label("due"))).all()
         # The last one is none if there was no next one: then it begins anew.
         self._cursor = found[-1].id or ""
         return [row.id for row in found if row.due and row.id not in full]

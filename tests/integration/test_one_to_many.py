@@ -1,0 +1,130 @@
+"""One event to 10,000 subscriptions: what does not grow with them, on both databases."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from world import World
+
+from flask_resthooks import composing, formats, ids
+from flask_resthooks.composing import Bodies, Composer
+from flask_resthooks.settings import Settings
+from flask_resthooks.vault import Vault
+
+MANY, FEW = 10_000, 10
+FORMATS = ("standard", "cloudevents", "bare")
+SECRET = "whsec_" + "00" * 16
+BATCH = 1000
+
+
+def subscribe(world: World, owner: str, count: int) -> None:
+    """Subscriptions of one owner, to many hosts, each format in its turn."""
+    rows, wishes = [], []
+    for number in range(count):
+        id_ = ids.new(ids.SUBSCRIPTION)
+        rows.append(
+            {
+                "id": id_,
+                "owner": owner,
+                "target_url": f"https://hooks{number}.example.com/",
+                "events": ["contact.*"],
+                "status": "active",
+                "metadata": {},
+                "format": FORMATS[number % len(FORMATS)],
+                "secret": SECRET,
+                "created_at": world.now,
+                "updated_at": world.now,
+            }
+        )
+        wishes.append({"owner": owner, "pattern": "contact.*", "subscription_id": id_})
+    with world.engine.begin() as connection:
+        connection.execute(world.tables.subscription.insert(), rows)
+        connection.execute(world.tables.subscription_event.insert(), wishes)
+
+
+class Statements(Counter[str]):
+    """How often each statement is executed on an engine; for each set of parameters once."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        super().__init__()
+        self._engine = engine
+
+    def __enter__(self) -> Statements:
+        sa.event.listen(self._engine, "before_cursor_execute", self._note)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        sa.event.remove(self._engine, "before_cursor_execute", self._note)
+
+    def _note(
+        self,
+        connection: Any,
+        cursor: Any,
+        statement: str,
+        parameters: Any,
+        context: Any,
+        many: bool,
+    ) -> None:
+        self[statement] += len(parameters) if many else 1
+
+
+def test_the_statements_of_a_fan_out_do_not_grow_with_the_subscriptions(world: World) -> None:
+    world.happen(owner="nobody")
+    world.outbox.fan_out(100)  # the first one of all begins the log
+    counts = {}
+    for owner, subscriptions in (("few", FEW), ("many", MANY)):
+        subscribe(world, owner, subscriptions)
+        world.happen(owner=owner)
+        with Statements(world.engine) as executed:
+            assert world.outbox.fan_out(100) == (1, subscriptions)
+        counts[owner] = executed
+    assert counts["many"].total() == counts["few"].total()
+    inserts = [text for text in counts["many"] if text.startswith("INSERT INTO resthooks_delivery")]
+    assert len(inserts) == 1
+    assert counts["many"][inserts[0]] == 1
+
+
+def test_what_is_told_is_stored_once(world: World) -> None:
+    subscribe(world, "1", MANY)
+    (event_id,) = world.happen()
+    told = '{"name":"Ada","note":"' + "x" * 2000 + '"}'
+    table = world.tables.event
+    with world.engine.begin() as connection:
+        connection.execute(table.update().where(table.c.id == event_id).values(data=told))
+    assert world.outbox.fan_out(100) == (1, MANY)
+    rows = world.deliveries()
+    assert len(rows) == MANY
+    assert {row.event_id for row in rows} == {event_id}
+    assert max(sum(len(str(value)) for value in row) for row in rows) < 1000
+
+
+def test_a_body_is_made_once_for_each_format(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: Counter[str] = Counter()
+    make = formats.fitting_body
+
+    def count(event: Any, recipient: formats.Recipient, **options: Any) -> formats.Body:
+        made[recipient.format] += 1
+        return make(event, recipient, **options)
+
+    monkeypatch.setattr(composing.formats, "fitting_body", count)
+    subscribe(world, "1", MANY)
+    world.happen()
+    world.outbox.fan_out(100)
+    composer = Composer(Settings(), Vault(), None)
+    bodies: Bodies = {}
+    sent: dict[str, set[int]] = {name: set() for name in FORMATS}
+    signed = 0
+    # What is claimed at once is read once: the same event, not a copy for each.
+    while claims := world.outbox.claim(BATCH, 60):
+        assert len({id(claim.event) for claim in claims}) == 1
+        for claim in claims:
+            request = composer.request(claim, bodies, timestamp=1_700_000_000, start_before=0.0)
+            sent[claim.format].add(id(request.body))
+            signed += 1
+    assert signed == MANY
+    assert made == dict.fromkeys(FORMATS, 1)
+    # The very same bytes, in memory once.
+    assert [len(each) for each in sent.values()] == [1] * len(FORMATS)
