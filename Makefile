@@ -35,14 +35,14 @@ mutants: .venv/.stamp ## change retry, signing, formats and guard in every way: 
 faults: .venv/.stamp ## break everything around the hooks, count what is lost, write docs/reference/faults.md
 	$(BIN)/python -m tests.faults --write
 
-bench: .venv/.stamp ## measure, as ratios within one run, and write docs/performance.md; ONLY=a,b ROUNDS=n
+bench: .venv/.stamp ## measure, as ratios within one run, and write docs/performance.md (15 minutes); ONLY=a,b ROUNDS=n
 	$(BIN)/python benchmarks/bench.py $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
 	$(if $(ONLY),,$(BIN)/python benchmarks/fan_out.py)
 
 bench-memory: .venv/.stamp ## measure the memory of a worker over 1,000,000 deliveries
 	$(BIN)/python benchmarks/bench.py --only memory
 
-growth: .venv/.stamp ## the same with 10,000,000 rows of history and with none (20 GB of disk, half an hour)
+growth: .venv/.stamp ## measure sending and commits with 10,000,000 rows of history and with none (20 GB, half an hour)
 	$(BIN)/python benchmarks/growth.py
 
 peers: .venv/.stamp ## measure other senders of webhooks beside this one, and write docs/reference/peers.md

@@ -58,9 +58,9 @@ def worker(burst: bool, concurrency: int | None) -> None:
         )
     try:
         work(plant, burst=burst)
-    except (KeyMissing, SchemaMismatch) as error:
+    except (ConfigurationError, KeyMissing, SchemaMismatch) as error:
         raise click.ClickException(str(error)) from error
-    except (redis.RedisError, ConfigurationError) as error:
+    except redis.RedisError as error:
         raise click.ClickException(f"{shown(plant.settings.redis_url)}: {error}") from error
 
 

@@ -55,6 +55,8 @@ class Database:
         self._engine = (
             engine if self.sqlite else engine.execution_options(isolation_level="READ COMMITTED")
         )
+        # SQLite's in memory: another thread would have another one, or none of its own.
+        self.one_connection = isinstance(engine.pool, (sa.SingletonThreadPool, sa.StaticPool))
         self._clock = clock
         # SQLite's own way to wait for a lock is to sleep, and to look again: for whom it was held
         # by another thread of ours, it would be ever too late.
@@ -123,9 +125,9 @@ class Database:
             after it still comes after it; a crash may forget both, never this one alone.
         """
         try:
-            with self._turn(), self.connect() as connection, connection.begin():
+            with self._turn() as patience, self.connect() as connection, connection.begin():
                 if self.sqlite:
-                    _become_the_writer(connection)
+                    _become_the_writer(connection, patience)
                 elif not durable:
                     connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
                 yield connection
@@ -135,30 +137,35 @@ class Database:
             raise
 
     @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        """The turn of one of our threads to be SQLite's writer; who waits too long tries it."""
+    def _turn(self) -> Iterator[float]:
+        """The turn of one of our threads to be SQLite's writer, and the seconds that are left to
+        wait for others; who has waited for too long tries it once."""
+        start = time.monotonic()
         mine = self.sqlite and self._writing.acquire(timeout=BUSY_TIMEOUT)
         try:
-            yield
+            yield max(BUSY_TIMEOUT - (time.monotonic() - start), 0.0)
         finally:
             if mine:
                 self._writing.release()
 
 
-def _become_the_writer(connection: sa.Connection) -> None:
+def _become_the_writer(connection: sa.Connection, patience: float) -> None:
     """Take SQLite's write lock before the first read: a read that turns into a write fails at
     once, without waiting, if another has written in between."""
     raw: Any = connection.connection.dbapi_connection
     if raw.in_transaction:  # the app has its engines begin by themselves
         raw.rollback()
-    _be_patient(connection)
+    _be_patient(connection, patience)
     if raw.in_transaction:  # PEP 249's way (`autocommit=False`): there always is a transaction
         raw.execute("DELETE FROM resthooks_delivery WHERE 0")
     else:
-        raw.execute("BEGIN IMMEDIATE")
+        try:
+            raw.execute("BEGIN IMMEDIATE")
+        except connection.dialect.loaded_dbapi.OperationalError as error:
+            raise sa.exc.OperationalError("BEGIN IMMEDIATE", None, error) from error
 
 
-def _be_patient(connection: sa.Connection) -> None:
+def _be_patient(connection: sa.Connection, seconds: float = BUSY_TIMEOUT) -> None:
     """Wait for others' locks, longer than the app may have asked its connections to."""
     raw: Any = connection.connection.dbapi_connection
-    raw.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT * 1000:.0f}")
+    raw.execute(f"PRAGMA busy_timeout={seconds * 1000:.0f}")

@@ -96,6 +96,8 @@ class Dispatcher:
     def _submit(self, claim: Claim, request: Request) -> None:
         try:
             future = self._transport.submit(request)
+            if not isinstance(future, Future):
+                raise TypeError(f"it gave {type(future).__name__}, and no Future")
         except Exception as error:  # no thread to be had, or one's own transport
             log.exception("the delivery %s was not taken by the transport", claim.delivery_id)
             future = Future()
@@ -105,6 +107,8 @@ class Dispatcher:
     def _land(self, claim: Claim, future: Future[Answer]) -> None:
         try:
             answer = future.result()
+            if not isinstance(answer, Answer):
+                raise TypeError(f"it gave {type(answer).__name__}, and no Answer")
         except BaseException as error:  # a transport that breaks its promise
             log.error("the transport failed", exc_info=error)
             answer = Answer(None, error="internal", detail=ours(error))

@@ -21,6 +21,7 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
+from .beside import beside
 from .composing import Bodies, Composer
 from .dispatch import Dispatcher, ours
 from .errors import KeyMissing
@@ -29,7 +30,8 @@ from .judging import Judge
 from .lanes import Lanes
 from .models import EVENT, HANDSHAKE, NOTICE, PING
 from .outbox import EVERYBODY, UNREADABLE, Claim, Outbox, Outcome, Settled, Sight
-from .recording import Recorder
+from .outbox.fan_out import MOST_DELIVERIES
+from .recording import PATIENCE, Recorder
 from .settings import Settings
 from .transport import Answer, Transport
 from .vault import Vault
@@ -39,9 +41,6 @@ log = logging.getLogger(__name__)
 
 FAN_OUT = (100, 1000)
 """Events that one fan-out takes on: the first one, and at most."""
-
-FAN_OUT_DELIVERIES = 4000
-"""Deliveries that one fan-out should make: the next one takes on fewer events if it was more."""
 
 REVIEW_PAUSE = 0.2
 """Seconds between two looks which receivers are slow."""
@@ -130,8 +129,7 @@ class Drain:
         self._dispatcher = Dispatcher(transport, lanes, self._land)
         self._window = Window(self._dispatcher, 2 * settings.concurrency)
         self._recorder = Recorder(outbox, settings)
-        # One thread: settles come in their order, and a fan-out between two of them.
-        self._beside = futures.ThreadPoolExecutor(1, thread_name_prefix="resthooks-beside")
+        self._beside = beside(outbox)
         self._settling: tuple[list[Outcome], futures.Future[Settled]] | None = None
         self._fanning_out: futures.Future[tuple[int, int]] | None = None
         # What came back: an answer, None (it was not begun), or why no request could be made.
@@ -211,11 +209,8 @@ class Drain:
             return True, True
         events, deliveries = self._fanning_out.result()
         self._fanning_out = None
-        more = events >= self._fan_out_at_once
-        if deliveries > FAN_OUT_DELIVERIES:
-            self._fan_out_at_once = max(1, events * FAN_OUT_DELIVERIES // deliveries)
-        else:
-            self._fan_out_at_once = min(2 * self._fan_out_at_once, FAN_OUT[1])
+        more = events >= self._fan_out_at_once or deliveries >= MOST_DELIVERIES
+        self._fan_out_at_once = min(2 * self._fan_out_at_once, FAN_OUT[1])
         if more:  # while these are claimed and sent
             self._begin_fan_out()
         return False, more
@@ -368,13 +363,11 @@ class Drain:
         unsent: list[Claim] = []
         for _ in range(len(self._landed)):
             claim, answer = self._landed.popleft()
-            if isinstance(answer, str):
-                outcomes.append(self._judge.fault(claim, answer, self._outbox.now()))
-            elif answer is None or not answer.started:
+            if answer is None or (isinstance(answer, Answer) and not answer.started):
                 self._window.remove(claim)
                 unsent.append(claim)
-            else:
-                outcomes.append(self._outcome(claim, answer))
+            elif (outcome := self._judged(claim, answer)) is not None:
+                outcomes.append(outcome)
         if outcomes:
             settling = self._beside.submit(self._recorder.settle, outcomes)
             self._settling = outcomes, settling
@@ -402,8 +395,22 @@ class Drain:
             self._exhausted = False
         return True
 
-    def _outcome(self, claim: Claim, answer: Answer) -> Outcome:
-        return self._judge.outcome(claim, answer, self._outbox.now(), self._chance())
+    def _judged(self, claim: Claim, answer: Answer | str) -> Outcome | None:
+        """What came of a claim; None if nobody can say: then its lease ends, and it goes out again
+        by whoever claims it."""
+        now = self._outbox.now()
+        try:
+            if isinstance(answer, Answer):
+                return self._judge.outcome(claim, answer, now, self._chance())
+            return self._judge.fault(claim, answer, now)
+        except Exception as error:  # this one's own: the others are to be settled
+            log.exception("what came of %s cannot be judged", claim.delivery_id)
+            try:
+                return self._judge.fault(claim, ours(error), now)
+            except Exception:
+                log.exception("nor can that")
+                self._window.remove(claim)
+                return None
 
     def _aside(self, act: Callable[[], Result], nothing: Result) -> Result:
         """Do what goes beside the sending: a row of it that cannot be read does not stop that."""
@@ -438,8 +445,26 @@ class Drain:
         return True
 
     def _wind_down(self) -> None:
-        """Wait for what is in flight and settle it; give the rest back."""
+        """Wait for what is in flight and settle it; give the rest back.
+
+        What fails does not keep the rest from it: the first failure is raised at the end.
+        """
+        failure: Exception | None = None
+        end = time.monotonic() + self._settings.timeout + 2 * PATIENCE
         self._take_back(self._dispatcher.withdraw())
         while self._window:
-            self._wait()
-            self._settle()
+            if time.monotonic() > end:
+                log.error("%d deliveries have not come back; their leases end", len(self._window))
+                break
+            try:
+                self._wait()
+                self._settle()
+            except Exception as error:
+                failure = failure or error
+        try:
+            if self._fanning_out is not None:
+                self._fanning_out.result()
+        except Exception as error:
+            failure = failure or error
+        if failure is not None:
+            raise failure

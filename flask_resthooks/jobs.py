@@ -104,17 +104,7 @@ class Runner:
         self._tidying: futures.Future[None] | None = None
         self._tidy_until = float("inf")
         self._sweep_after = float("-inf")
-        settings = plant.settings
-        self._transport = transport.create(
-            settings.transport,
-            guard=plant.guard,
-            concurrency=settings.concurrency,
-            connect_timeout=settings.connect_timeout,
-            timeout=settings.timeout,
-            response_limit=settings.response_limit,
-            proxy=settings.proxy,
-            proxy_resolves=settings.proxy_resolves,
-        )
+        self._transport = _transport_of(plant)
         self._outbox = Outbox(plant.engine(), plant.tables)
         self._outbox.prepare()
 
@@ -248,6 +238,25 @@ class Runner:
                 signal.send(self._plant.app, **facts)
         except Exception:
             log.exception("a listener of the signal %s failed", signal.name)
+
+
+def _transport_of(plant: Plant) -> transport.Transport:
+    settings = plant.settings
+    try:
+        return transport.create(
+            settings.transport,
+            guard=plant.guard,
+            concurrency=settings.concurrency,
+            connect_timeout=settings.connect_timeout,
+            timeout=settings.timeout,
+            response_limit=settings.response_limit,
+            proxy=settings.proxy,
+            proxy_resolves=settings.proxy_resolves,
+        )
+    except Exception as error:  # an app's own may raise anything
+        raise ConfigurationError(
+            f"RESTHOOKS_TRANSPORT = {settings.transport!r} cannot be used: {error}"
+        ) from error
 
 
 _plants: dict[str, Plant] = {}

@@ -95,8 +95,8 @@ def work(plant: Plant, *, burst: bool = False) -> None:
 def _keep_working(plant: Plant, stop: threading.Event) -> None:
     settings = plant.settings
     log.info(
-        "sending hooks: queue %s on %s, %d POSTs at a time",
-        *(settings.queue, shown(settings.redis_url), settings.concurrency),
+        "sending hooks: queue %s on %s, by %s, %d POSTs at a time",
+        *(settings.queue, shown(settings.redis_url), settings.transport, settings.concurrency),
     )
     told_at = float("-inf")
     while not stop.is_set():

@@ -80,12 +80,18 @@ class Outbox:
         """To be asked often while something is claimed: see `Database.was_set`."""
         return self._database.was_set()
 
+    @property
+    def one_connection(self) -> bool:
+        """Whether only one thread can use the database: see `Database.one_connection`."""
+        return self._database.one_connection
+
     def connect(self) -> sa.Connection:
         """For reading."""
         return self._database.connect()
 
     def fan_out(self, limit: int, delay: float = 0.0, sight: Sight = EVERYBODY) -> tuple[int, int]:
-        """Make deliveries of up to `limit` events that have none yet.
+        """Make deliveries of up to `limit` events that have none yet; of fewer if these make very
+        many (`fan_out.MOST_DELIVERIES`).
 
         Events are found by their mark, never by their number: transactions commit out of order.
 

@@ -23,6 +23,13 @@ from .log import advance
 TYPES_AT_ONCE = 50
 """Event types of one statement: SQLite knows 500 parts of a compound at most."""
 
+FIRST_EVENTS = 8
+"""Events that a fan-out begins with; then twice as many each time, as long as they make few
+deliveries: nobody knows before how many want them."""
+
+MOST_DELIVERIES = 4000
+"""Deliveries with which a fan-out takes on no more events: its transaction is to be short."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sight:
@@ -72,12 +79,15 @@ class FanOut:
                 # Of what has come in between, nobody was asked: it is left to the next one.
                 if row.type not in sight.restricted or (row.type, row.owner) in seen
             ]
-            if not found:
-                return 0, 0
-            told = [row for row in found if seen.get((row.type, row.owner), True)]
-            made = self.make(connection, told, delay)
-            self._mark(found, connection)
-        return len(found), made
+            done, made, size = 0, 0, FIRST_EVENTS
+            while done < len(found) and made < MOST_DELIVERIES:
+                some = found[done : done + size]
+                told = [row for row in some if seen.get((row.type, row.owner), True)]
+                made += self.make(connection, told, delay)
+                done, size = done + len(some), 2 * size
+            if done:
+                self._mark(found[:done], connection)
+        return done, made
 
     def make(
         self,

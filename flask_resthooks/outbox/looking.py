@@ -91,7 +91,10 @@ class Looking:
         subscription = self._tables.subscription
         theirs = self._recipients(now).where(among(subscription.c.id, sorted(ids)))
         rows = self.read_each(connection, theirs, subscription.c.id, lambda: ids, found)
-        recipients = {row.id: Recipient(*row) for row in rows}
+        recipients = {row.id: Recipient(*row) for row in rows if isinstance(row.host, str)}
+        for row in rows:
+            if row.id not in recipients:
+                found.damaged[row.id] = "its subscription is damaged (a host that is no text)"
         self._know_hosts(connection, recipients.values(), found)
         for due in found.rows:
             due.to = recipients.get(due.subscription_id)
@@ -198,7 +201,15 @@ class Looking:
         read = self.read_each(
             connection, rows, column, lambda: connection.scalars(ids).all(), found
         )
-        found.rows = [Due(None, *row) for row in read]
+        for row in read:
+            due = Due(None, *row)
+            keys = due.id, due.event_id, due.subscription_id, due.owner
+            if all(isinstance(key, str) for key in keys):
+                found.rows.append(due)
+            elif isinstance(due.id, str):
+                found.damaged[due.id] = "its row is damaged (a key that is no text)"
+            else:  # nobody can name it
+                log.error("a delivery has an id that is no text: %r", due.id)
         return found
 
     def read_each(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,6 +17,9 @@ from .claims import Claim, Outcome, Settled
 from .health import OURS, Health
 from .hosts import Hosts
 from .subscriptions import finished
+
+PORTION = 4 * 1024 * 1024
+"""Characters of receivers' answers that one statement writes down, about."""
 
 
 class Settling:
@@ -37,7 +40,8 @@ class Settling:
             held = self._delivered(outcomes, now, connection)
             held |= self._not_delivered(outcomes, now, connection)
             ours = [outcome for outcome in outcomes if outcome.claim.delivery_id in held]
-            insert_rows(connection, self._tables.attempt, [_attempt(o) for o in outcomes])
+            for some in _portions(outcomes):
+                insert_rows(connection, self._tables.attempt, [_attempt(o) for o in some])
             disabled, recovered = self._health.note(ours, failing_limit, connection)
             self._hosts.unbook([o.claim for o in ours if o.error in OURS], connection)
         return Settled(held, disabled, recovered)
@@ -155,6 +159,20 @@ def _by_lease(claims: Collection[Claim]) -> dict[str, list[str]]:
     for claim in claims:
         by_lease[claim.lease].append(claim.delivery_id)
     return by_lease
+
+
+def _portions(outcomes: Sequence[Outcome]) -> Iterator[list[Outcome]]:
+    """Some at a time, so that not all that receivers have written is in one statement."""
+    portion: list[Outcome] = []
+    size = 0
+    for outcome in outcomes:
+        portion.append(outcome)
+        size += len(outcome.response)
+        if size > PORTION:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
 
 
 def _attempt(outcome: Outcome) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from world import World
 from flask_resthooks import retry, signing
 from flask_resthooks.drain import Drain
 from flask_resthooks.outbox import Outbox, Outcome, Settled, Sight
+from flask_resthooks.transport import Answer, Request
 
 
 @pytest.fixture
@@ -316,7 +318,8 @@ def test_the_first_attempt_waits_for_as_long_as_the_schedule_says(
 def test_a_fan_out_to_many_takes_on_fewer_events(
     world: World, make: Make, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_resthooks.drain.FAN_OUT_DELIVERIES", 30)
+    for room in ("drain", "outbox.fan_out"):
+        monkeypatch.setattr(f"flask_resthooks.{room}.MOST_DELIVERIES", 30)
     fan_out = world.outbox.fan_out
     made: list[tuple[int, int]] = []
 
@@ -329,7 +332,7 @@ def test_a_fan_out_to_many_takes_on_fewer_events(
         world.subscribe("*", target_url=inbox.url())
     world.happen(count=130)
     make().run()
-    assert made[:2] == [(100, 300), (10, 30)]
+    assert made[:2] == [(24, 72), (24, 72)]
     assert len(inbox.requests) == 390
 
 
@@ -417,3 +420,103 @@ def test_a_settle_that_fails_ends_the_drain_with_its_error(
     # What was not sent is given back; what was keeps its lease, and is sent again at its end.
     assert {row.status for row in world.deliveries()} == {"pending", "sending"}
     assert [t for t in threading.enumerate() if t.name.startswith("resthooks-beside")] == []
+
+
+class Giving:
+    """A transport of the app's own, which answers at once."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.count = 0
+
+    def submit(self, request: Request) -> Future[Any]:
+        self.count += 1
+        future: Future[Any] = Future()
+        future.set_result(self.answer)
+        return future
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("answer", [None, 200, "ok", Answer(200, duration=float("nan"))], ids=repr)
+def test_a_transport_that_breaks_its_promise_hangs_no_drain(
+    world: World, make: Make, answer: Any
+) -> None:
+    world.subscribe("*")
+    world.happen(count=3)
+    engine = make()
+    own = Giving(answer)
+    drain = Drain(world.outbox, own, engine.settings)
+    due = drain.run(1.0)
+    assert own.count == 3
+    assert due is not None
+    assert {row.status for row in world.deliveries()} == {"pending"}
+
+
+def test_an_answer_that_cannot_be_judged_is_an_error_of_ours(
+    sqlite_url: str, inbox: Inbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(sqlite_url)
+    engine = Engine(world)
+    inbox.answer = lambda request: 500
+    world.subscribe("*", target_url=inbox.url())
+    world.happen(count=2)
+    world.outbox.fan_out(10)
+    first = world.deliveries()[0].id
+    with world.engine.begin() as connection:  # SQLite keeps whatever is put into a column
+        connection.exec_driver_sql(
+            "UPDATE resthooks_delivery SET attempts = 1.5 WHERE id = ?", (first,)
+        )
+    engine.run(time_slice=2)
+    assert f"what came of {first} cannot be judged" in caplog.text
+    with world.engine.connect() as connection:
+        rows = connection.exec_driver_sql("SELECT status FROM resthooks_delivery").scalars().all()
+    assert rows == ["pending", "pending"]
+    assert sorted(str(attempt.error) for attempt in world.attempts()) == ["None", "internal"]
+    engine.transport.close()
+    world.engine.dispose()
+
+
+def test_a_settle_that_fails_at_the_end_keeps_no_other_from_being_written_down(
+    world: World, make: Make, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.subscribe("*", target_url=inbox.url())
+    world.happen(count=40)
+    settle, stopped = world.outbox.settle, threading.Event()
+    failed: list[int] = []
+
+    def first_fails(outcomes: list[Outcome], limit: float) -> Settled:
+        if not failed:
+            stopped.set()
+            failed.append(len(outcomes))
+            raise RuntimeError("once")
+        return settle(outcomes, limit)
+
+    monkeypatch.setattr(world.outbox, "settle", first_fails)
+    with pytest.raises(RuntimeError, match="once"):
+        make(concurrency=4).run(stopping=stopped.is_set)
+    assert len(world.attempts()) == len(inbox.requests) - failed[0]
+
+
+def test_a_database_in_memory_can_be_drained(inbox: Inbox) -> None:
+    world = World("sqlite://")
+    engine = Engine(world)
+    world.subscribe("*", target_url=inbox.url())
+    world.happen(count=300)
+    assert engine.run() is None
+    assert len(inbox.requests) == 300
+    engine.transport.close()
+    world.engine.dispose()
+
+
+def test_a_fan_out_takes_on_no_more_events_than_make_a_short_transaction(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_resthooks.outbox.fan_out.MOST_DELIVERIES", 100)
+    for _ in range(30):
+        world.subscribe("*")
+    world.happen(count=200)
+    assert world.outbox.fan_out(1000) == (8, 240)
+    assert world.outbox.fan_out(1000) == (8, 240)
+    assert len(world.deliveries()) == 480

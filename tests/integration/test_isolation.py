@@ -538,6 +538,10 @@ RAW_DAMAGE = {
     "the time of the event": ("event", "created_at", "then"),
     "the number of attempts": ("delivery", "attempts", "many"),
     "a time of the host": ("host", "turn_at", "0000"),
+    "the owner of the delivery": ("delivery", "owner", b"\0\xff"),
+    "the event of the delivery": ("delivery", "event_id", b"\0\xff"),
+    "the subscription of the delivery": ("delivery", "subscription_id", b"\0\xff"),
+    "the host of the subscription": ("subscription", "host", b"\0\xff"),
 }
 
 
@@ -587,7 +591,7 @@ def test_what_cannot_even_be_read_is_parked(sqlite_url: str, inbox: Inbox, what:
             "SELECT status, reason, due_at FROM resthooks_delivery WHERE id = ?", (delivery.id,)
         )
     assert (row.status, row.due_at) == ("failed", None)
-    assert row.reason.startswith("parked after 3 tries: its row ")
+    assert row.reason.startswith(("parked after 3 tries: its row ", "parked after 3 tries: its s"))
     engine.transport.close()
     world.engine.dispose()
 

@@ -101,29 +101,50 @@ def test_rows_come_back_as_they_were_inserted(world: World) -> None:
 
 
 def test_threads_of_one_process_do_not_sleep_for_sqlites_lock(world: World) -> None:
+    """Who sleeps for it looks again ever later, after 100 ms in the end."""
     database = Database(world.engine)
-    inside, done = threading.Event(), threading.Event()
-    order: list[str] = []
+    waits: list[float] = []
+    for _ in range(5):
+        released, ready = [0.0], threading.Event()
 
-    def first() -> None:
-        with database.transaction() as connection:
-            connection.execute(world.tables.host.delete())
-            inside.set()
-            done.wait(5)
-            order.append("first")
+        def hold(released: list[float] = released, ready: threading.Event = ready) -> None:
+            with database.transaction() as connection:
+                connection.execute(world.tables.host.delete())
+                ready.set()
+                time.sleep(0.3)
+            released[0] = time.monotonic()
 
-    def second() -> None:
-        with database.transaction() as connection:
-            order.append("second")
-            connection.execute(world.tables.host.delete())
-
-    threads = [threading.Thread(target=first), threading.Thread(target=second)]
-    threads[0].start()
-    assert inside.wait(5)
-    threads[1].start()
-    time.sleep(0.05)
-    done.set()
-    for thread in threads:
-        thread.join(10)
+        holder = threading.Thread(target=hold)
+        holder.start()
+        assert ready.wait(5)
+        with database.transaction():
+            waits.append(time.monotonic())
+        holder.join(5)
+        waits[-1] -= released[0]
     # On PostgreSQL they need not wait for each other at all.
-    assert order == ["first", "second"] if database.sqlite else len(order) == 2
+    assert sorted(waits)[2] < 0.03
+
+
+def test_nobody_waits_for_sqlites_lock_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flask_resthooks.database.BUSY_TIMEOUT", 0.3)
+    database = Database(world.engine)
+    if not database.sqlite:
+        return
+    with world.engine.connect() as other:
+        other.exec_driver_sql("BEGIN IMMEDIATE")
+        took: list[float] = []
+
+        def write() -> None:
+            start = time.monotonic()
+            with pytest.raises(sa.exc.OperationalError), database.transaction():
+                pass
+            took.append(time.monotonic() - start)
+
+        threads = [threading.Thread(target=write) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        other.rollback()
+    assert len(took) == 4
+    assert max(took) < 2 * 0.3 + 0.5
