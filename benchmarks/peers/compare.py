@@ -29,7 +29,14 @@ ROUND_TIMEOUT = 40.0
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="*", metavar="PEER", help="and not the others")
+    names = sorted({peer.name for peer in PEERS})
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=names,
+        metavar="PEER",
+        help=f"and not the others ({', '.join(names)}); prints the tables alone",
+    )
     parser.add_argument("--no-facts", action="store_true")
     parser.add_argument("--no-page", action="store_true", help="print the tables alone")
     options = parser.parse_args()
@@ -52,7 +59,7 @@ def main() -> None:
     if not options.no_facts:
         parts["facts"] = page.behaviour(facts.find(ready))
     print("\n\n".join(parts.values()))
-    if not options.no_page:
+    if not (options.no_page or options.only):
         page.PAGE.write_text(page.filled(page.PAGE.read_text(), parts))
 
 
