@@ -13,12 +13,14 @@ import fcntl
 import os
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import redis
 import redis.backoff
 import redis.retry
 
+from .background import wait_for_all
 from .errors import ConfigurationError
 
 START_LIMIT = 10.0
@@ -28,6 +30,10 @@ MAX_SOCKET_PATH = 100
 """Bytes; the limit of Unix sockets is 104 to 108."""
 
 _used: dict[str, int] = {}
+"""The process that uses, or is about to use, the server of each socket."""
+
+_left_by = 0
+"""The process that has left its servers, and starts none any more."""
 
 
 def socket_of(path: str) -> str:
@@ -44,14 +50,21 @@ def socket_of(path: str) -> str:
         )
     if not file.parent.is_dir():
         raise ConfigurationError(f"there is no directory {str(file.parent)!r} for Redis' data")
-    with open(f"{file}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    _used[socket_path] = os.getpid()
+    with _locked(socket_path):
         if not _answers(socket_path):
+            if _left_by == os.getpid():
+                raise ConfigurationError("no embedded Redis is started by a process that ends")
             _start(file, socket_path)
-    if _used.get(socket_path) != os.getpid():
-        _used[socket_path] = os.getpid()
-        atexit.register(_leave, socket_path, os.getpid())
     return socket_path
+
+
+@contextlib.contextmanager
+def _locked(socket_path: str) -> Iterator[None]:
+    """Nobody else starts that server meanwhile, or takes it down."""
+    with open(f"{socket_path.removesuffix('.sock')}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _start(file: Path, socket_path: str) -> None:
@@ -106,11 +119,24 @@ def client_name() -> str:
     return f"resthooks-{os.getpid()}"
 
 
-def _leave(socket_path: str, pid: int) -> None:
+@atexit.register
+def _leave_all() -> None:
+    """Once all has been asked for: a server may be started just for that."""
+    global _left_by
+    wait_for_all()
+    _left_by = os.getpid()
+    for socket_path, pid in list(_used.items()):
+        if pid == os.getpid():
+            _leave(socket_path)
+
+
+def _leave(socket_path: str) -> None:
     """Take the server down if nobody else is connected to it."""
-    if os.getpid() != pid:
-        return
-    with _client(socket_path) as client, contextlib.suppress(redis.RedisError):  # gone already
+    with (
+        contextlib.suppress(redis.RedisError, OSError),  # gone already, or its directory is
+        _locked(socket_path),
+        _client(socket_path) as client,
+    ):
         own = str(client.client_id())
         names = {c["name"] for c in client.client_list() if c["id"] != own}
         if names <= {client_name()}:

@@ -46,7 +46,8 @@ class EventRows:
                 # Of a statement for each row, PostgreSQL and its driver make twice the work.
                 connection.execute(self._together, {"rows": json.dumps(rows, default=str)})
                 return
-        if connection.get_execution_options().get("schema_translate_map"):
+        translated = connection.get_execution_options().get("schema_translate_map")
+        if translated or _is_watched(connection):
             connection.execute(self.insert, rows)
             return
         prepared = self._prepared.get(connection.dialect)
@@ -56,28 +57,44 @@ class EventRows:
         prepared.execute(connection, rows)
 
 
+def _is_watched(connection: sa.Connection) -> bool:
+    """Whether somebody listens to the statements themselves, and not to their text only."""
+    listeners: Any = connection.dispatch
+    return bool(listeners.before_execute or listeners.after_execute)
+
+
 class _Prepared:
-    """An `insert` that was compiled once: SQLAlchemy's part of one row is as much as SQLite's."""
+    """An `insert` that was compiled once: SQLAlchemy's part of one row is as much as SQLite's.
+
+    It refers to nothing of the dialect that it is for: it is kept for as long as that is.
+    """
 
     def __init__(self, insert: sa.Insert, dialect: sa.Dialect) -> None:
         compiled: Any = insert.compile(dialect=dialect, column_keys=NAMES)
         self._text = str(compiled)
-        self._order: list[str] | None = compiled.positiontup
-        self._processors: dict[str, Callable[[Any], Any]] = {}
-        for name in NAMES:
-            process = insert.table.c[name].type.dialect_impl(dialect).bind_processor(dialect)
-            if process is not None:
-                self._processors[name] = process
+        order: list[str] | None = compiled.positiontup
+        self._order = None if order is None else [*order]
+        types = [(name, insert.table.c[name].type) for name in NAMES]
+        self._processed = [
+            (name, type_) for name, type_ in types if _processor(type_, dialect) is not None
+        ]
 
     def execute(self, connection: sa.Connection, rows: list[Row]) -> None:
-        given: list[Any] = [self._given(row) for row in rows]
+        processors: list[tuple[str, Any]] = [
+            (name, _processor(type_, connection.dialect)) for name, type_ in self._processed
+        ]
+        given: list[Any] = [self._given(row, processors) for row in rows]
         connection.exec_driver_sql(self._text, given if len(given) > 1 else given[0])
 
-    def _given(self, row: Row) -> Any:
+    def _given(self, row: Row, processors: list[tuple[str, Any]]) -> Any:
         given = row.copy()
-        for name, process in self._processors.items():
+        for name, process in processors:
             given[name] = process(given[name])
         return given if self._order is None else tuple([given[name] for name in self._order])
+
+
+def _processor(type_: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> Callable[[Any], Any] | None:
+    return type_.dialect_impl(dialect).bind_processor(dialect)
 
 
 def _together(table: sa.Table) -> sa.Insert:

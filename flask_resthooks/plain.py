@@ -49,7 +49,13 @@ FIELDS = {
 """Kinds of fields that ask for nothing but their value. A subclass may ask for anything."""
 
 NUMBERS = {sa.BigInteger, sa.Integer, sa.SmallInteger}
-"""Types of keys that can be given as one parameter, whatever the database."""
+"""Types of keys that can be given as one parameter, if the database is one of `ARRAYS`."""
+
+ARRAYS = ("postgresql", "sqlite")
+"""The databases for which `sets.among` has words."""
+
+GETTING = ("serialize", "get_value", "_serialize")
+"""What of a field makes what it shows."""
 
 DUMPING = ("dump", "_serialize", "get_attribute", "dict_class", "_invoke_dump_processors")
 """What of a schema makes what it shows."""
@@ -70,14 +76,18 @@ class Plain:
         self._several = without_and_with_lock(read.where(among_keys(keys)), keys)
         self._read = without_and_with_lock(read, keys)
         self._number = keys[0] if len(keys) == 1 and type(keys[0].type) in NUMBERS else None
-        self._fields: list[tuple[str, str, str, Callable[..., Any]]] = [
+        self._schema: ma.Schema = resource.schema
+        self._dump_fields = self._schema.dump_fields
+        self._fields = _fingerprint(self._schema)
+        self._shown: list[tuple[str, str, str, Any, Callable[..., Any]]] = [
             (
-                name if field.data_key is None else field.data_key,
+                name if data_key is None else data_key,
                 name,
-                _attribute(name, field),
+                name if attribute is None else attribute,
+                field,
                 field._serialize,
             )
-            for name, field in resource.schema.dump_fields.items()
+            for name, data_key, attribute, field in self._fields
         ]
 
     @classmethod
@@ -99,7 +109,14 @@ class Plain:
         return cls(mapper, resource, names)
 
     def holds(self) -> bool:
-        """Whether nobody listens to what the ORM would do; who does may have it changed."""
+        """Whether nobody listens to what the ORM would do; who does may have it changed.
+
+        Nor has the schema other fields than it had: what it shows now decides.
+        """
+        if self._schema.dump_fields is not self._dump_fields:
+            return False
+        if _fingerprint(self._schema) != self._fields:
+            return False
         listeners: Any = self._mapper.class_manager.dispatch
         return not (listeners.load or listeners.refresh or reading_is_watched())
 
@@ -108,7 +125,11 @@ class Plain:
         connection = reader.connection_for(self._mapper)
         if len(keys) == 1:
             rows = connection.execute(self._one[lock], given_key(keys[0]))
-        elif self._number is not None and all(type(key[0]) is int for key in keys):
+        elif (
+            self._number is not None
+            and connection.dialect.name in ARRAYS
+            and all(type(key[0]) is int for key in keys)
+        ):
             numbers = sets.among(self._number, [key[0] for key in keys])
             rows = connection.execute(self._read[lock].where(numbers))
         else:
@@ -119,10 +140,32 @@ class Plain:
 
     def dump(self, values: dict[str, Any]) -> dict[str, Any]:
         """What the schema's own `dump` makes of a record."""
-        return {
-            key: serialize(values[attribute], name, values)
-            for key, name, attribute, serialize in self._fields
-        }
+        shown = {}
+        for key, name, attribute, field, serialize in self._shown:
+            value = values[attribute]
+            if value is ma.missing:
+                default = field.dump_default
+                value = default() if callable(default) else default
+                if value is ma.missing:
+                    continue
+            shown[key] = serialize(value, name, values)
+        return shown
+
+
+def _fingerprint(schema: ma.Schema) -> list[tuple[str, str | None, str | None, Any]]:
+    """What a schema shows: other fields, or the same under other names, are another one."""
+    return [
+        (name, field.data_key, field.attribute, field) for name, field in schema.dump_fields.items()
+    ]
+
+
+def _is_plain_field(field: Any) -> bool:
+    """Whether a field asks for nothing but its value."""
+    return (
+        type(field) in FIELDS
+        and not any(name in vars(field) for name in GETTING)
+        and (type(field) is not fields.Enum or _is_plain_field(field.field))
+    )
 
 
 def _attribute(name: str, field: Any) -> str:
@@ -138,7 +181,7 @@ def _names(resource: Resource) -> list[str] | None:
         and not any(getattr(type(schema), name) is not getattr(ma.Schema, name) for name in DUMPING)
         and not any(name in vars(schema) for name in DUMPING)
         and not any(schema._hooks.get(hook) for hook in ("pre_dump", "post_dump"))
-        and all(type(field) in FIELDS for field in schema.dump_fields.values())
+        and all(map(_is_plain_field, schema.dump_fields.values()))
         and isinstance(resource.owner, str)
         and resource.url is None
     )

@@ -77,8 +77,9 @@ _idle = ReadingSession()
 
 
 def reading_is_watched() -> bool:
-    """Whether somebody listens to what every session executes, and may change it."""
-    return bool(_idle.dispatch.do_orm_execute)
+    """Whether somebody listens to what every session executes or loads, and may change it."""
+    listeners = _idle.dispatch
+    return bool(listeners.do_orm_execute or listeners.loaded_as_persistent)
 
 
 Locking = dict[bool, sa.Select[Any]]

@@ -75,22 +75,30 @@ class Wakeups:
         self._pid = 0
         self._client: redis.Redis | None = None
         self._failing = False
+        self._failing_in = 0
+        self._left_alone_until = 0.0
         self._background = Background(
-            self._ask_until_done, name="resthooks-wake-up", pause=PAUSE, exit_limit=WAKE_LIMIT
+            self._ask_until_done,
+            name="resthooks-wake-up",
+            pause=PAUSE,
+            exit_limit=WAKE_LIMIT,
+            at_once=self._ask_once,
         )
 
     @property
     def client(self) -> redis.Redis:
         """A client of this process, that gives up soon and does not try again."""
-        if self._client is None or self._pid != os.getpid():
-            self._client = connect(
+        # Looked at once: another thread may drop it at any time.
+        client = self._client if self._pid == os.getpid() else None
+        if client is None:
+            client = self._client = connect(
                 self._url,
                 socket_connect_timeout=REDIS_TIMEOUT,
                 socket_timeout=REDIS_TIMEOUT,
                 retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0),
             )
             self._pid = os.getpid()
-        return self._client
+        return client
 
     @property
     def _queue(self) -> rq.Queue:
@@ -99,11 +107,13 @@ class Wakeups:
     def wake(self) -> None:
         """Ask for a drain, unless one is pending: in the background. Never raises, never waits.
 
+        Where there can be no thread, it waits for one answer of Redis, or for its timeout.
+
         Without Redis: one warning. What is lost so is asked for again by that thread as soon as
         Redis is back, and by every sweep.
         """
         self._background.ask()
-        if rq.get_current_job() is not None and not self._failing:
+        if rq.get_current_job() is not None and not self._is_failing():
             # A work-horse ends without a word to its threads.
             self._background.wait(WAKE_LIMIT)
 
@@ -115,22 +125,39 @@ class Wakeups:
         """
         return self._background.wait(limit)
 
+    def _is_failing(self) -> bool:
+        """Whether this process' thread waits for Redis; what a fork inherits says nothing."""
+        return self._failing and self._failing_in == os.getpid()
+
     def _ask_until_done(self) -> None:
         try:
             self.ask()
+            self._failing = False
             return
         except Exception as error:  # whatever it is, the commit has succeeded
-            log.warning(
-                "no wake-up could be sent to Redis (%s); nothing is lost, hooks go out later", error
-            )
+            _warn(error)
+        self._failing_in = os.getpid()
         self._failing = True
-        while self._failing:
+        while self._is_failing():
             self._client = None
             time.sleep(REDIS_PAUSE)
+            if not self._is_failing():
+                return
             with contextlib.suppress(Exception):
                 self.ask()
                 self._failing = False
                 log.info("Redis is back")
+
+    def _ask_once(self) -> None:
+        """For a commit that has to wait for it, which it does not for a Redis that just failed."""
+        if time.monotonic() < self._left_alone_until:
+            return
+        try:
+            self.ask()
+        except Exception as error:  # whatever it is, the commit has succeeded
+            self._client = None
+            self._left_alone_until = time.monotonic() + REDIS_PAUSE
+            _warn(error)
 
     def ask(self) -> None:
         """Ask for a drain, unless one is pending: one round trip then.
@@ -172,3 +199,9 @@ class Wakeups:
             job_id=f"resthooks-{self._queue_name}-{name}",
             **self._job,
         )
+
+
+def _warn(error: Exception) -> None:
+    log.warning(
+        "no wake-up could be sent to Redis (%s); nothing is lost, hooks go out later", error
+    )

@@ -34,7 +34,8 @@ Error = Literal[
     "timeout",
     # What came back is not HTTP.
     "protocol",
-    # `start_before` had passed before the attempt's turn came. Nothing was sent.
+    # `start_before` had passed before the attempt's turn came, or there was no room for it here:
+    # too many names hang, or too many files are open. Nothing was sent.
     "not_started",
     # An error of ours; it was logged.
     "internal",
@@ -200,12 +201,12 @@ def find(name: str) -> Callable[..., Transport]:
         raise ValueError(
             f"there is no transport {name!r}; known: {known}; your own: 'package.module:Class'"
         )
+    if not module_name or module_name.startswith("."):
+        raise ValueError(f"the transport {name!r} names no module")
     try:
         module = import_module(module_name)
-    except ImportError as error:
-        raise ValueError(f"the transport {name!r} cannot be imported: {error}") from error
-    except (TypeError, ValueError):  # an empty name, or one that begins with a dot
-        raise ValueError(f"the transport {name!r} names no module") from None
+    except Exception as error:
+        raise ValueError(f"the transport {name!r} cannot be imported: {error!r}") from error
     maker = getattr(module, attribute, None)
     if not callable(maker):
         what = "nothing callable" if hasattr(module, attribute) else "nothing"

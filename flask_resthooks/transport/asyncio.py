@@ -7,20 +7,30 @@ requests' answers come to `flights` as they are, and only dialing has a task of 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import math
 import os
+import socket
 import threading
 import time
 from collections import deque
 from concurrent.futures import Future
 
-from ..guard import Guard
+from ..guard import Guard, Target
 from . import Answer, Request
 from . import idle as idling
 from .dialing import Dialer
-from .failures import STALE, Failed, answer, late
+from .failures import (
+    STALE,
+    STALE_LIMIT,
+    Failed,
+    answer,
+    lacks_descriptors,
+    late,
+    without_descriptors,
+)
 from .flights import Flight, Wire
 from .http1 import Response
 from .idle import IdleConnections
@@ -113,7 +123,13 @@ class AsyncioTransport:
             if threading.get_ident() != self._ident:
                 if not self._woken:  # one wake-up is enough for all that wait
                     self._woken = True
-                    self._loop.call_soon_threadsafe(self._wake)
+                    try:
+                        self._loop.call_soon_threadsafe(self._wake)
+                    except RuntimeError:  # the loop has gone
+                        self._woken = False
+                        self._waiting.pop()
+                        self._closed = True
+                        raise RuntimeError("this transport is closed: its loop has gone") from None
                 return future
         self._begin_some()
         return future
@@ -137,12 +153,27 @@ class AsyncioTransport:
         try:
             self._loop.run_forever()
         finally:
+            self._abandon()
             tasks = asyncio.all_tasks(self._loop)
             if tasks:  # they have been cancelled, and let go of what they hold
                 self._loop.run_until_complete(asyncio.wait(tasks))
             self.idle.close()
             self._reacher.close()
             self._loop.close()
+
+    def _abandon(self) -> None:
+        """End whatever has none yet. There is nothing of the kind unless the loop was torn off."""
+        with self._lock:
+            self._closed = True
+            waiting = list(self._waiting)
+            self._waiting.clear()
+        failure = RuntimeError("the transport's thread has ended")
+        for flight in list(self._flying):
+            with contextlib.suppress(BaseException):  # of who is told: the others are told too
+                self._land(flight, failure)
+        for _, future in waiting:
+            with contextlib.suppress(BaseException):
+                future.cancel()
 
     def _wake(self) -> None:
         self._woken = False
@@ -188,13 +219,26 @@ class AsyncioTransport:
     async def _dial(self, flight: Flight) -> None:
         try:
             deadline = flight.start + self._connect_timeout
-            sock = await self._reacher.reach(flight.plan.target, deadline)
+            sock = await self._reach(flight.plan.target, deadline)
         except Exception as error:
             flight.dialing = None
             self._land(flight, error)
         else:
             flight.dialing = None
             self._send(flight, Wire(self._loop, sock, self._land, self._drop))
+
+    async def _reach(self, target: Target, deadline: float) -> socket.socket:
+        try:
+            return await self._reacher.reach(target, deadline)
+        except OSError as error:
+            if not lacks_descriptors(error):
+                raise
+            if not self.idle.make_room():
+                raise without_descriptors() from error
+            try:
+                return await self._reacher.reach(target, deadline)
+            except OSError as still:
+                raise (without_descriptors() if lacks_descriptors(still) else still) from error
 
     def _send(self, flight: Flight, wire: Wire) -> None:
         flight.response = Response(self._response_limit)
@@ -215,7 +259,10 @@ class AsyncioTransport:
                 wire.close()
                 if flight.seen_before and isinstance(failure, STALE):
                     assert response is not None
-                    if not response.begun:
+                    now = time.monotonic()
+                    at_once = now <= wire.sent_at + STALE_LIMIT
+                    in_time = now < flight.start + self._connect_timeout
+                    if at_once and in_time and not response.begun:
                         # The receiver closed it while it idled. No byte of an answer came, so try
                         # again on a fresh one, once; should the receiver have seen both, the
                         # webhook-id tells.
@@ -266,7 +313,7 @@ class AsyncioTransport:
             self._looking = self._loop.call_at(instant, self._look)
 
     def _stop_if_done(self) -> None:
-        if self._closed and not self._flying:
+        if self._closed and not self._flying and self._loop.is_running():
             self._loop.stop()
 
     def _make_plan(self, url: str) -> Plan:

@@ -8,6 +8,7 @@ here: shutting a socket down does not stop a sender who is faster than we read),
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
 import time
@@ -18,7 +19,7 @@ from typing import Any
 from . import Request, http1
 from .connections import Connection, PlainConnection, TLSConnection
 from .dialing import Dialer
-from .failures import STALE
+from .failures import STALE, STALE_LIMIT, lacks_descriptors, without_descriptors
 from .idle import IdleConnections
 from .messages import Plan, message
 from .watchdog import Stage, Watchdog
@@ -59,6 +60,7 @@ class Attempt:
         self._kit = kit
         self._connect_deadline = start + min(kit.connect_timeout, kit.timeout)
         self._connection: Connection | None = None
+        self._sent_at = math.inf
 
     def urlopen(self, **_: Any) -> http1.Response:
         """What the adapter calls, as it would a pool's: send, and read the answer."""
@@ -71,6 +73,9 @@ class Attempt:
                 # The receiver closed it while it idled. No byte of an answer came, so try again
                 # on a fresh one, once; should the receiver have seen both, the webhook-id tells.
                 if self.expired or (self.response and self.response.begun):
+                    raise
+                now = time.monotonic()
+                if now > self._sent_at + STALE_LIMIT or now >= self._connect_deadline:
                     raise
                 self.let_go()
         return self._exchange(self._new_connection(), sent)
@@ -101,14 +106,16 @@ class Attempt:
         connection.attempt = self
         if connection.sock is None:
             self.stage = Stage.CONNECTING
-            connection.connect()
+            self._connect(connection)
         else:
             self.arm(connection.handle)
         send_failure: OSError | None = None
         self.stage = Stage.SENDING
+        self._sent_at = math.inf
         try:
             for piece in sent:
                 connection.sock.sendall(piece)
+            self._sent_at = time.monotonic()
         except (BrokenPipeError, ConnectionResetError) as error:
             # A receiver may answer before it has read all (413) and close.
             send_failure = error
@@ -125,6 +132,20 @@ class Attempt:
         if send_failure is not None:
             response.will_close = True
         return response
+
+    def _connect(self, connection: Connection) -> None:
+        try:
+            connection.connect()
+        except OSError as error:
+            if not lacks_descriptors(error):
+                raise
+            connection.close()
+            if not self._kit.idle.make_room():
+                raise without_descriptors() from error
+            try:
+                connection.connect()
+            except OSError as still:
+                raise (without_descriptors() if lacks_descriptors(still) else still) from error
 
     def _read(self, sock: socket.socket, response: http1.Response) -> None:
         while not response.done:

@@ -50,7 +50,7 @@ class Crew(Generic[Work, Outcome]):
         self._most = most
         self._lock = threading.Lock()
         self._waiting: deque[tuple[Work, Future[Outcome]]] = deque()
-        self._active = 0
+        self._orders: set[object] = set()  # one for each thread at work, or called to it
         self._closed = False
         self._pressed = threading.Event()
         self._stopped = threading.Event()
@@ -71,12 +71,12 @@ class Crew(Generic[Work, Outcome]):
             if self._closed:
                 raise RuntimeError("this transport is closed")
             self._waiting.append(item)
-            if self._active < self.limit:
+            if len(self._orders) < self.limit:
                 try:
                     self._send_in()
                 except RuntimeError:
                     # Whoever is at work will come to it; if nobody is, nobody will.
-                    if self._active == 1:
+                    if not self._orders:
                         self._waiting.remove(item)
                         raise
             elif self.limit < self._most or self.limit > FEW:
@@ -97,14 +97,26 @@ class Crew(Generic[Work, Outcome]):
         self._foreman.join()
 
     def _send_in(self) -> None:
-        self._active += 1
-        self._threads.submit(self._work)
+        """Call one more to work.
 
-    def _work(self) -> None:
+        :raises RuntimeError: if the system gives no thread.
+        """
+        order = object()
+        self._orders.add(order)
+        try:
+            self._threads.submit(self._work, order)
+        except RuntimeError:
+            # The executor has kept it all the same, for a thread that may come: it is void by then.
+            self._orders.remove(order)
+            raise
+
+    def _work(self, order: object) -> None:
         while True:
             with self._lock:
-                if not self._waiting or self._active > self.limit:
-                    self._active -= 1
+                if order not in self._orders:
+                    return
+                if not self._waiting or len(self._orders) > self.limit:
+                    self._orders.remove(order)
                     return
                 work, future = self._waiting.popleft()
             if not future.set_running_or_notify_cancel():
@@ -126,15 +138,16 @@ class Crew(Generic[Work, Outcome]):
 
     def _decide(self, idlers: int) -> None:
         with self._lock:
+            active = len(self._orders)
             if not self._waiting:
                 self._pressed.clear()
-            elif 4 * idlers < self._active:
+            elif 4 * idlers < active:
                 self.limit = max(min(FEW, self._most), self.limit - max(1, self.limit // 8))
-            elif 2 * idlers > self._active:
+            elif 2 * idlers > active:
                 self.limit = min(self._most, 2 * self.limit)
-                room = self.limit - self._active
+                room = self.limit - active
                 try:
                     for _ in range(min(room, len(self._waiting))):
                         self._send_in()
                 except RuntimeError:  # the system gives no more threads: so many it is
-                    self.limit = max(FEW, self._active)
+                    self.limit = max(FEW, len(self._orders))

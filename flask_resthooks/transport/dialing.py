@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from ..guard import Guard, Target
-from .failures import Failed
+from .failures import Failed, lacks_descriptors
 from .http1 import NotHTTP
 from .lookups import Address, Full, Late, Lookups
 from .proxy import Proxy, Refused
@@ -69,7 +69,7 @@ class Dialer:
         :param deadline: the `time.monotonic()` by which there must be a connection.
         :raises AddressRefused: if the guard refuses an address of the target's name.
         :raises Failed: if the name has no address, the time is over, or the proxy fails.
-        :raises OSError: if nobody takes the connection.
+        :raises OSError: if nobody takes the connection, and without a descriptor for it.
         """
         if self._proxy is None:
             return self._first(self._resolve(target, deadline), deadline)
@@ -89,6 +89,8 @@ class Dialer:
         try:
             return self.lookups.find(name, resolve, deadline)
         except (Late, Full, OSError, UnicodeError) as error:
+            if lacks_descriptors(error):
+                raise
             raise unresolved(target.host, error) from error
 
     def question(self, target: Target) -> tuple[tuple[str, int], Callable[[], list[Address]]]:
@@ -178,6 +180,8 @@ class Dialer:
             addresses = self.lookups.find(proxy, functools.partial(_look_up, proxy), deadline)
             return self._first(addresses, deadline)
         except (Late, Full, Failed, OSError, UnicodeError) as error:
+            if lacks_descriptors(error):  # no fault of the proxy's
+                raise
             why = "it was not resolved in time" if isinstance(error, Late) else error
             raise self._failed(
                 "the outbound proxy cannot be reached",

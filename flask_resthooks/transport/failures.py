@@ -6,6 +6,7 @@ our network, no header that was sent, no control character.
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 import ssl
@@ -32,6 +33,12 @@ STALE = (
 )
 """What a connection that had gone stale while it idled answers with."""
 
+STALE_LIMIT = 0.1
+"""Seconds after a request's sending in which a stale connection fails; whoever fails later has read
+it, and may have worked on it."""
+
+_SCARCE = frozenset({errno.EMFILE, errno.ENFILE})
+
 
 class Failed(Exception):
     """An attempt failed for a reason that is known where it is raised."""
@@ -40,6 +47,17 @@ class Failed(Exception):
         super().__init__(detail)
         self.word = word
         self.detail = detail
+
+
+def lacks_descriptors(failure: Exception) -> bool:
+    """Whether this process, or this machine, has no file descriptor left: no fault of a
+    receiver's."""
+    return isinstance(failure, OSError) and failure.errno in _SCARCE
+
+
+def without_descriptors() -> Failed:
+    """What it means that there was still none when room had been made: it is given back."""
+    return Failed("not_started", "this process has too many files open; nothing was sent")
 
 
 def answer(

@@ -7,8 +7,10 @@ are all that moves it.
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
@@ -59,6 +61,9 @@ _NONE = Response(0)
 class Wire:
     """A connection that a loop watches, for as long as it is open.
 
+    `sent_at`: the `time.monotonic()` at which the last request was sent to its end; without one
+    as long as it was not.
+
     :param sock: does not block.
     :param landed: told how a flight over it has ended.
     :param ended: told when there is nothing more to be had of it, between two flights.
@@ -82,6 +87,7 @@ class Wire:
         self._unsent: list[bytes | memoryview] = []
         self._send_failure: OSError | None = None
         self._watches_writing = False
+        self.sent_at = math.inf
         loop.add_reader(self._number, self._readable)
 
     @property
@@ -104,6 +110,7 @@ class Wire:
         self._flight = flight
         self._response = response
         self._unsent.extend(flight.sent)
+        self.sent_at = math.inf
         self._send()
 
     def let_go(self) -> bool:
@@ -146,6 +153,8 @@ class Wire:
             else:
                 if count == len(piece):
                     del unsent[0]
+                    if not unsent:
+                        self.sent_at = time.monotonic()
                 else:
                     unsent[0] = memoryview(piece)[count:]
         if self._watches_writing or unsent:

@@ -10,6 +10,9 @@ from typing import Generic, Protocol, TypeVar
 IDLE_LIMIT = 30.0
 """Seconds after which a connection that nobody used is closed."""
 
+SPARED = 8
+"""Connections that are closed when descriptors run out."""
+
 Key = tuple[str, str, int]
 """Scheme, host and port."""
 
@@ -84,6 +87,15 @@ class IdleConnections(Generic[Connection]):
                     return
                 connection = self._drop_oldest()
             connection.close()
+
+    def make_room(self) -> bool:
+        """Close the `SPARED` that have idled for longest. Whether there were any."""
+        with self._lock:
+            count = min(SPARED, len(self._since))
+            connections = [self._drop_oldest() for _ in range(count)]
+        for connection in connections:
+            connection.close()
+        return bool(connections)
 
     def close(self) -> None:
         with self._lock:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from ..guard import Target
 from .dialing import Dialer, unresolved
+from .failures import lacks_descriptors
 from .lookups import Address, Full, Late
 
 FULL_PAUSE = 0.02
@@ -52,7 +53,7 @@ class Reacher:
         :param deadline: the `time.monotonic()` by which there must be a connection.
         :raises AddressRefused: if the guard refuses an address of the target's name.
         :raises Failed: if the name has no address, the time is over, or the proxy fails.
-        :raises OSError: if nobody takes the connection.
+        :raises OSError: if nobody takes the connection, and without a descriptor for it.
         """
         if self._threads is None:
             sock = await self._first(await self._resolve(target, deadline), deadline)
@@ -73,6 +74,8 @@ class Reacher:
                 await asyncio.sleep(FULL_PAUSE)
             return await self._outcome(outcome, deadline)
         except (Late, Full, OSError, UnicodeError) as error:
+            if lacks_descriptors(error):
+                raise
             raise unresolved(target.host, error) from error
 
     async def _first(self, addresses: list[Address], deadline: float) -> socket.socket:

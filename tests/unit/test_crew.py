@@ -203,6 +203,47 @@ def test_a_system_that_gives_no_threads_is_told_of(
     assert done == [2, 3]
 
 
+def test_what_could_not_be_begun_is_told_each_time_and_holds_up_nothing_later(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk()
+    crew = make(desk.do, idlers=all_wait)
+    with monkeypatch.context() as patch:
+
+        def refuse(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        patch.setattr(threading.Thread, "start", refuse)
+        for number in range(3):
+            with pytest.raises(RuntimeError, match="can't start"):
+                crew.submit(number)
+    futures = [crew.submit(number) for number in range(3, 13)]
+    until(lambda: desk.at_work == 10)
+    desk.end.release(10)
+    assert [future.result(20) for future in futures] == [number**2 for number in range(3, 13)]
+    assert sorted(desk.begun) == list(range(3, 13))
+
+
+def test_while_somebody_is_at_work_what_was_refused_a_thread_waits_for_him(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk()
+    crew = make(desk.do)
+    futures = [crew.submit(0)]
+    until(lambda: desk.at_work == 1)
+    with monkeypatch.context() as patch:
+
+        def refuse(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        patch.setattr(threading.Thread, "start", refuse)
+        futures += [crew.submit(number) for number in range(1, 8)]
+    futures.append(crew.submit(8))  # nobody is counted who is not there
+    until(lambda: desk.at_work == 2)
+    desk.end.release(9)
+    assert [future.result(20) for future in futures] == [number**2 for number in range(9)]
+
+
 def test_a_system_that_gives_few_threads_gets_along_with_them(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import decimal
 import enum
 import uuid
 from typing import Any
+from unittest import mock
 
 import marshmallow as ma
 import pytest
@@ -192,6 +193,15 @@ class Subclassed(Simple):
     name = Shout()
 
 
+class Valued(Shout):
+    def _serialize(self, value: Any, attr: Any, obj: Any, **options: Any) -> Any:
+        return value if obj is None else super()._serialize(value, attr, obj, **options)
+
+
+class ByItsOwn(Simple):
+    name = fields.Enum(Colour, by_value=Valued())
+
+
 class Absent(Simple):
     nowhere = fields.String(dump_default="here")
 
@@ -207,7 +217,7 @@ PATCHED.dump = lambda thing, **options: {"id": str(thing)}  # type: ignore[metho
             kind()
             for kind in (
                 *(Hooked, Prepared, Getting, Dumping, Calling, Asking, Computed, Related),
-                *(Dotted, Subclassed, Absent),
+                *(Dotted, Subclassed, ByItsOwn, Absent),
             )
         ),
         PATCHED,
@@ -216,6 +226,79 @@ PATCHED.dump = lambda thing, **options: {"id": str(thing)}  # type: ignore[metho
 )
 def test_a_schema_that_may_ask_for_more_than_a_row_gets_an_instance(schema: Any) -> None:
     assert plain_of(schema) is None
+
+
+@pytest.mark.parametrize("name", ["serialize", "get_value", "_serialize"])
+def test_a_field_that_was_given_its_own_way_gets_an_instance(name: str) -> None:
+    schema = Simple()
+    setattr(schema.fields["id"], name, lambda *given, **options: "own")
+    assert plain_of(schema) is None
+
+
+class Pair(Simple):
+    name = fields.String()
+
+
+def take_away(schema: ma.Schema) -> None:
+    schema.dump_fields.pop("name")
+
+
+def leave_out(schema: ma.Schema) -> None:
+    schema.exclude = {"name"}
+    schema._init_fields()
+
+
+def rename(schema: ma.Schema) -> None:
+    schema.fields["name"].data_key = "anders"
+
+
+def point_elsewhere(schema: ma.Schema) -> None:
+    schema.fields["name"].attribute = "loud"
+
+
+def exchange(schema: ma.Schema) -> None:
+    schema.dump_fields["name"] = Shout()
+
+
+@pytest.mark.parametrize("change", [take_away, leave_out, rename, point_elsewhere, exchange])
+def test_a_schema_that_was_changed_is_asked_itself(change: Any) -> None:
+    schema = Pair()
+    plain = plain_of(schema)
+    assert plain is not None
+    assert plain.holds()
+    change(schema)
+    assert not plain.holds()
+
+
+def test_a_value_that_is_missing_is_shown_as_the_schema_shows_it() -> None:
+    class Schema(ma.Schema):
+        id = fields.Integer()
+        name = fields.String()
+        given = fields.String(attribute="name", dump_default="none", dump_only=True)
+        made = fields.String(attribute="name", dump_default=lambda: "made", dump_only=True)
+
+    plain = plain_of(Schema())
+    assert plain is not None
+    values = {"id": 1, "name": ma.missing}
+    assert plain.dump(values) == Schema().dump(values)
+    assert plain.dump(values) == {"id": 1, "given": "none", "made": "made"}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "one_parameter"), [("postgresql", True), ("sqlite", True), ("mysql", False)]
+)
+def test_keys_are_one_parameter_where_the_database_has_words_for_it(
+    dialect: str, one_parameter: bool
+) -> None:
+    plain = plain_of(Simple())
+    assert plain is not None
+    connection, reader = mock.Mock(), mock.Mock()
+    connection.dialect.name = dialect
+    connection.execute.return_value.all.return_value = []
+    reader.connection_for.return_value = connection
+    assert list(plain.read(reader, [(1,), (2,)], False)) == []
+    given = connection.execute.call_args.args[1:]
+    assert given == (() if one_parameter else ({"keys": [1, 2]},))
 
 
 @pytest.mark.parametrize(
@@ -254,16 +337,17 @@ def test_who_listens_to_loads_is_heard(name: str) -> None:
     assert not plain.holds()
 
 
-def test_who_listens_to_all_sessions_is_heard() -> None:
-    def listen(execution: Any) -> None:
+@pytest.mark.parametrize("name", ["do_orm_execute", "loaded_as_persistent"])
+def test_who_listens_to_all_sessions_is_heard(name: str) -> None:
+    def listen(*seen: Any) -> None:
         pass
 
     assert not reading_is_watched()
-    sa.event.listen(orm.Session, "do_orm_execute", listen)
+    sa.event.listen(orm.Session, name, listen)
     try:
         assert reading_is_watched()
     finally:
-        sa.event.remove(orm.Session, "do_orm_execute", listen)
+        sa.event.remove(orm.Session, name, listen)
     assert not reading_is_watched()
 
 
