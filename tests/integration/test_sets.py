@@ -100,29 +100,40 @@ def test_rows_come_back_as_they_were_inserted(world: World) -> None:
     )
 
 
-def test_threads_of_one_process_do_not_sleep_for_sqlites_lock(world: World) -> None:
-    """Who sleeps for it looks again ever later, after 100 ms in the end."""
+def test_threads_of_one_process_do_not_sleep_for_sqlites_lock(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They wait for each other: SQLite, which would sleep, is not even asked."""
+    monkeypatch.setattr("flask_resthooks.database._be_patient", no_patience)
     database = Database(world.engine)
-    waits: list[float] = []
-    for _ in range(5):
-        released, ready = [0.0], threading.Event()
+    inside, release = threading.Event(), threading.Event()
+    order: list[str] = []
 
-        def hold(released: list[float] = released, ready: threading.Event = ready) -> None:
-            with database.transaction() as connection:
-                connection.execute(world.tables.host.delete())
-                ready.set()
-                time.sleep(0.3)
-            released[0] = time.monotonic()
+    def first() -> None:
+        with database.transaction() as connection:
+            connection.execute(world.tables.host.delete())
+            inside.set()
+            release.wait(5)
+            order.append("first")
 
-        holder = threading.Thread(target=hold)
-        holder.start()
-        assert ready.wait(5)
+    def second() -> None:
         with database.transaction():
-            waits.append(time.monotonic())
-        holder.join(5)
-        waits[-1] -= released[0]
+            order.append("second")
+
+    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    threads[0].start()
+    assert inside.wait(5)
+    threads[1].start()
+    time.sleep(0.1)
+    release.set()
+    for thread in threads:
+        thread.join(10)
     # On PostgreSQL they need not wait for each other at all.
-    assert sorted(waits)[2] < 0.03
+    assert order == ["first", "second"] if database.sqlite else len(order) == 2
+
+
+def no_patience(connection: sa.Connection, seconds: float = 0.0) -> None:
+    connection.connection.dbapi_connection.execute("PRAGMA busy_timeout=0")  # type: ignore[union-attr]
 
 
 def test_nobody_waits_for_sqlites_lock_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
