@@ -1,6 +1,6 @@
 """Engine: one drain. Fan out, claim, send, settle, until nothing is due or the time is over.
 
-The four go on side by side: while POSTs are in flight, more is claimed, and in a thread beside it
+The four go on side by side: while POSTs are in flight, more is claimed, and in threads beside it
 what has come back is settled and what happened is fanned out. So no slow receiver holds the others
 up, and the database works while requests are made. No transaction is open while a POST is in
 flight.
@@ -391,8 +391,7 @@ class Drain:
         self._settled(outcomes, settled)
         self._window.adapt(outcomes)
         if self._held_back:
-            self._look_at = 0.0
-            self._exhausted = False
+            self._look_again()
         return True
 
     def _judged(self, claim: Claim, answer: Answer | str) -> Outcome | None:
@@ -440,9 +439,13 @@ class Drain:
         if pause > LINGER:
             return False
         time.sleep(min(max(pause, SHORTEST), LOOK_PAUSE))
+        self._look_again()
+        return True
+
+    def _look_again(self) -> None:
+        """There may be something to claim, whatever the last look has found."""
         self._look_at = 0.0
         self._exhausted = False
-        return True
 
     def _wind_down(self) -> None:
         """Wait for what is in flight and settle it; give the rest back.
