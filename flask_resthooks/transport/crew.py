@@ -89,10 +89,10 @@ class Crew(Generic[Work, Outcome]):
             self._closed = True
             waiting = list(self._waiting)
             self._waiting.clear()
+            self._stopped.set()
+            self._pressed.set()
         for _, future in waiting:
             future.cancel()
-        self._stopped.set()
-        self._pressed.set()
         self._threads.shutdown()
         self._foreman.join()
 
@@ -139,6 +139,8 @@ class Crew(Generic[Work, Outcome]):
     def _decide(self, idlers: int) -> None:
         with self._lock:
             active = len(self._orders)
+            if self._closed:
+                return  # it stays pressed: the foreman is to see that it is over
             if not self._waiting:
                 self._pressed.clear()
             elif 4 * idlers < active:

@@ -26,9 +26,9 @@ from .workload import OWNERS, Happening, Lane
 SETTINGS: dict[str, Any] = {
     "RESTHOOKS_REQUIRE_HTTPS": False,
     "RESTHOOKS_ALLOWED_NETWORKS": ["127.0.0.0/8"],
-    "RESTHOOKS_TIMEOUT": 1,
-    "RESTHOOKS_CONNECT_TIMEOUT": 1,
-    "RESTHOOKS_LEASE": 12,
+    "RESTHOOKS_TIMEOUT": 4,  # a machine may be as slow: what timed out for that comes again
+    "RESTHOOKS_CONNECT_TIMEOUT": 4,
+    "RESTHOOKS_LEASE": 15,
     "RESTHOOKS_SWEEP_INTERVAL": 1,
     "RESTHOOKS_RETRY_SCHEDULE": [0, 0.2, 0.5] + 97 * [1],  # so nothing is given up
     "RESTHOOKS_DISABLE_AFTER": 0,

@@ -44,7 +44,7 @@ sockets are real ones.
 * **explained**: how many of them the fault explains; each one must be explained for itself. What
   explains them is said below.
 * **worst delay**: seconds from the commit to the first receipt, the time that the fault lasted
-  included. The settings are short ones: a timeout of 1 s, a lease of 12 s, a sweep each second.
+  included. The settings are short ones: a timeout of 4 s, a lease of 15 s, a sweep each second.
 
 The command fails if anything is lost or phantom, if one POST too many is not explained, if a
 signature does not verify, if a body differs from the first time, or if a worker that nobody killed

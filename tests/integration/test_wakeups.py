@@ -25,17 +25,22 @@ from flask_resthooks.wakeups import Wakeups
 AT_ONCE = 0.1
 """Seconds; much more than it takes, and less than any timeout of the client."""
 
+QUEUE = "wake-ups"
+"""No other test's: apps of theirs may find out only now that Redis is back."""
+
 
 @pytest.fixture
 def pending(redis_url: str) -> Iterator[Wakeups]:
-    made = Wakeups(settings.from_config({"RESTHOOKS_REDIS_URL": redis_url}))
+    made = Wakeups(
+        settings.from_config({"RESTHOOKS_REDIS_URL": redis_url, "RESTHOOKS_QUEUE": QUEUE})
+    )
     yield made
     made._failing = False  # ends its thread
     made.client.close()
 
 
 def jobs(redis_server: RedisServer) -> int:
-    return int(redis_server.client().llen("rq:queue:resthooks"))
+    return int(redis_server.client().llen(f"rq:queue:{QUEUE}"))
 
 
 def test_many_wakes_ask_for_one_drain(pending: Wakeups, redis_server: RedisServer) -> None:
@@ -89,7 +94,7 @@ def test_a_wake_with_one_pending_is_a_single_command(
 def test_a_pending_mark_runs_out_by_itself(pending: Wakeups, redis_server: RedisServer) -> None:
     pending.wake()
     assert pending.wait(5)
-    life = redis_server.client().ttl("resthooks:resthooks:wake-up")
+    life = redis_server.client().ttl(f"resthooks:{QUEUE}:wake-up")
     assert 0 < life <= 60
 
 
@@ -98,7 +103,7 @@ def test_a_drain_at_a_time_is_scheduled_once(pending: Wakeups, redis_server: Red
     for _ in range(3):
         pending.at(moment)
         pending.sweep_later()
-    queue = rq.Queue("resthooks", connection=redis_server.client())
+    queue = rq.Queue(QUEUE, connection=redis_server.client())
     assert len(queue.scheduled_job_registry) == 2
 
 
@@ -182,14 +187,16 @@ import os, sys, time
 from flask_resthooks import settings
 from flask_resthooks.wakeups import Wakeups
 
-made = Wakeups(settings.from_config({"RESTHOOKS_REDIS_URL": sys.argv[1]}))
+made = Wakeups(
+    settings.from_config({"RESTHOOKS_REDIS_URL": sys.argv[1], "RESTHOOKS_QUEUE": sys.argv[2]})
+)
 """
 
 
 def _run(redis_url: str, program: str) -> float:
     """Seconds from the last line of a program to its end."""
     program = f"{PROGRAM}{program}\nprint(time.time(), flush=True)"
-    command = [sys.executable, "-c", program, redis_url]
+    command = [sys.executable, "-c", program, redis_url, QUEUE]
     made = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60, check=True)
     return time.time() - float(made.stdout)
 
@@ -320,7 +327,7 @@ def test_a_redis_that_hung_is_not_left_with_a_mark_and_no_job(
     pending._failing = False  # nobody makes it good
     redis_server.thaw()
     time.sleep(0.2)
-    marked = bool(redis_server.client().exists("resthooks:resthooks:wake-up"))
+    marked = bool(redis_server.client().exists(f"resthooks:{QUEUE}:wake-up"))
     assert marked == bool(jobs(redis_server))
 
 

@@ -186,6 +186,26 @@ def test_closing_cancels_what_waits_and_leaves_no_thread(make: Make) -> None:
     assert not [name for name in left if name.startswith("resthooks-")]
 
 
+def test_it_is_closed_though_it_is_just_being_looked_at(make: Make) -> None:
+    desk = Desk()
+    ends: list[threading.Thread] = []
+
+    def closed_meanwhile() -> int:
+        if not ends:
+            ends.append(threading.Thread(target=crew.close, daemon=True))
+            ends[0].start()
+            crew._stopped.wait(20)
+            desk.end.release(100)
+        return 0
+
+    crew = make(desk.do, idlers=closed_meanwhile)
+    for number in range(100):
+        crew.submit(number)
+    until(lambda: bool(ends))
+    ends[0].join(20)
+    assert not ends[0].is_alive()
+
+
 def test_a_system_that_gives_no_threads_is_told_of(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
