@@ -123,7 +123,7 @@ class Composer:
         )
 
     def _body(self, claim: Claim, bodies: Bodies) -> formats.Body:
-        recipient = formats.Recipient(
+        recipient = _recipient(
             claim.subscription_id, claim.target_url, claim.format, self._payload(claim)
         )
         key = (claim.event.id, formats.shape_of(recipient))
@@ -158,6 +158,9 @@ class Composer:
 
     def _open_headers(self, stored: str | None) -> dict[str, str]:
         return {} if stored is None else own_headers.load(self._vault.open(stored))
+
+
+_recipient = functools.lru_cache(maxsize=CACHED)(formats.Recipient)
 
 
 def _is_ours(claim: Claim) -> bool:

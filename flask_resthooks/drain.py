@@ -361,12 +361,13 @@ class Drain:
             return
         outcomes: list[Outcome] = []
         unsent: list[Claim] = []
+        now = self._outbox.now()
         for _ in range(len(self._landed)):
             claim, answer = self._landed.popleft()
             if answer is None or (isinstance(answer, Answer) and not answer.started):
                 self._window.remove(claim)
                 unsent.append(claim)
-            elif (outcome := self._judged(claim, answer)) is not None:
+            elif (outcome := self._judged(claim, answer, now)) is not None:
                 outcomes.append(outcome)
         if outcomes:
             settling = self._beside.submit(self._recorder.settle, outcomes)
@@ -394,10 +395,9 @@ class Drain:
             self._look_again()
         return True
 
-    def _judged(self, claim: Claim, answer: Answer | str) -> Outcome | None:
+    def _judged(self, claim: Claim, answer: Answer | str, now: dt.datetime) -> Outcome | None:
         """What came of a claim; None if nobody can say: then its lease ends, and it goes out again
         by whoever claims it."""
-        now = self._outbox.now()
         try:
             if isinstance(answer, Answer):
                 return self._judge.outcome(claim, answer, now, self._chance())

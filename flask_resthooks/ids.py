@@ -11,6 +11,7 @@ import datetime as dt
 import os
 import re
 import time
+from collections.abc import Collection
 
 EVENT = "evt"
 TEST = "tst"
@@ -34,6 +35,16 @@ def time_part(at: float | None = None) -> str:
 def new(prefix: str, at: float | None = None) -> str:
     """A new id of that prefix."""
     return f"{prefix}_{time_part(at)}{os.urandom(10).hex()}"
+
+
+def several(prefix: str, moments: Collection[float]) -> list[str]:
+    """A new id for each of those moments (seconds since the epoch): the system is asked for
+    something random once."""
+    random = os.urandom(10 * len(moments)).hex()
+    return [
+        f"{prefix}_{time_part(at)}{random[20 * number : 20 * number + 20]}"
+        for number, at in enumerate(moments)
+    ]
 
 
 def at(prefix: str, moment: dt.datetime) -> str:

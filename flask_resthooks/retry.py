@@ -78,6 +78,9 @@ class Decision:
     gone: bool = False
 
 
+_DELIVERED = Decision("delivered")
+
+
 def decide(
     status: int | None,
     *,
@@ -106,7 +109,7 @@ def decide(
     """
     if status is not None:
         if 200 <= status < 300:
-            return Decision("delivered")
+            return _DELIVERED
         if 300 <= status < 400:
             return Decision("failed", reason=f"the receiver answered {status}: not followed")
         if status == 410:
@@ -130,6 +133,8 @@ def parse_retry_after(value: str | None, now: dt.datetime) -> float | None:
         absent, or is none.
     """
     value = (value or "").strip(" \t")
+    if not value:
+        return None
     if _SECONDS.fullmatch(value):
         digits = value.lstrip("0")
         # A header has room for more digits than `int` or `float` take.

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from .. import formats, retry
 from ..database import Database
 from ..models import EVENT, HANDSHAKE, NOTICE, PING, Tables
-from ..sets import among, bytes_of
+from ..sets import among, bytes_of, rows_of
 from .candidates import Due, Found, Recipient
 from .claims import Claim
 from .fairness import Share, pick
@@ -140,20 +140,24 @@ class Claiming:
     def _affordable(self, connection: sa.Connection, rows: Sequence[Any]) -> list[Any]:
         """The first of the rows, as many as there is memory for; the others stay due."""
         event = self._tables.event
-        size = bytes_of(event.c.data) + bytes_of(sa.func.coalesce(event.c.previous, ""))
         ids = {row.event_id for row in rows}
-        if len(rows) < 2:  # the first one is taken always
+        size = bytes_of(event.c.data) + bytes_of(sa.func.coalesce(event.c.previous, ""))
+        of_these = among(event.c.id, ids)
+        # Each event is read once; but each subscription may get a body of its own.
+        sums = sa.select(sa.func.sum(size), sa.func.max(size)).where(of_these)
+        total, longest = connection.execute(sums).one() if len(rows) > 1 else (0, 0)
+        again = len(rows) - len(ids)
+        if (total or 0) + again * min(longest or 0, MEMORY_OF_BODY) <= MEMORY:
             return list(rows)
-        found = connection.execute(sa.select(event.c.id, size).where(among(event.c.id, ids)))
+        found = connection.execute(sa.select(event.c.id, size).where(of_these))
         sizes: dict[str, int] = {row[0]: row[1] for row in found}
         left = MEMORY
         seen: set[str] = set()
         for number, row in enumerate(rows):
             size_ = sizes.get(row.event_id, 0)
-            # Read once; but each subscription may get a body of its own.
             left -= min(size_, MEMORY_OF_BODY) if row.event_id in seen else size_
             seen.add(row.event_id)
-            if left < 0 and number:
+            if left < 0 and number:  # the first one is taken always
                 return list(rows[:number])
         return list(rows)
 
@@ -193,12 +197,10 @@ class Claiming:
             return {}
         event = self._tables.event
         these = sa.select(*event_columns(self._tables)).where(among(event.c.id, event_ids))
-        return {
-            row.id: formats.Event(*row)
-            for row in self._looking.read_each(
-                connection, these, event.c.id, lambda: event_ids, found
-            )
-        }
+        rows = self._looking.read_each(
+            connection, these, event.c.id, lambda: event_ids, found, rows_of
+        )
+        return {row[0]: formats.Event(*row) for row in rows}
 
     def _booked_until(
         self, connection: sa.Connection, rows: Sequence[Any], now: dt.datetime

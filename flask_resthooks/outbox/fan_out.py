@@ -9,7 +9,7 @@ import datetime as dt
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from .. import event_types, ids
 from ..database import Database
 from ..models import EVENT, Tables
-from ..sets import among
+from ..sets import among, rows_of
 from .log import advance
 
 TYPES_AT_ONCE = 50
@@ -44,6 +44,15 @@ class Sight:
 
 
 EVERYBODY = Sight()
+
+
+class _Waiting(NamedTuple):
+    """An event that is to be fanned out."""
+
+    sequence: int
+    type: str
+    owner: str
+    position: int | None
 
 
 class FanOut:
@@ -75,7 +84,9 @@ class FanOut:
         with self._database.transaction() as connection:
             found = [
                 row
-                for row in connection.execute(waiting.with_for_update(skip_locked=True))
+                for row in map(
+                    _Waiting._make, rows_of(connection, waiting.with_for_update(skip_locked=True))
+                )
                 # Of what has come in between, nobody was asked: it is left to the next one.
                 if row.type not in sight.restricted or (row.type, row.owner) in seen
             ]

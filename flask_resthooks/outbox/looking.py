@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from ..database import Database
 from ..models import Tables
-from ..sets import among
+from ..sets import among, rows_of
 from .candidates import Due, Found, Recipient
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,9 @@ STEPS = 256
 
 UNREADABLE = (ValueError, TypeError, LookupError, ArithmeticError)
 """What reading a damaged value raises."""
+
+
+Read = Callable[[sa.Connection, sa.Select[Any]], Sequence[Any]]
 
 
 class Looking:
@@ -199,7 +202,7 @@ class Looking:
         found = Found()
         column = self._tables.delivery.c.id
         read = self.read_each(
-            connection, rows, column, lambda: connection.scalars(ids).all(), found
+            connection, rows, column, lambda: connection.scalars(ids).all(), found, rows_of
         )
         for row in read:
             due = Due(None, *row)
@@ -219,11 +222,15 @@ class Looking:
         column: sa.Column[str],
         ids: Callable[[], Collection[str]],
         found: Found,
+        read_all: Read = lambda connection, rows: connection.execute(rows).all(),
     ) -> list[Any]:
         """Read rows, each by its id if not all can be read at once; of those that cannot be read,
-        `found` is told."""
+        `found` is told.
+
+        :param read_all: how they are read at once.
+        """
         try:
-            return list(connection.execute(rows).all())
+            return list(read_all(connection, rows))
         except UNREADABLE as error:
             log.warning("not all of %s can be read at once (%s)", column.table.name, error)
         read: list[Any] = []

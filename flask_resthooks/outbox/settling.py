@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from .. import ids
 from ..database import Database
 from ..models import Tables
-from ..sets import among, insert_rows
+from ..sets import among, insert_rows, rows_of
 from .claims import Claim, Outcome, Settled
 from .health import OURS, Health
 from .hosts import Hosts
@@ -41,7 +41,7 @@ class Settling:
             held |= self._not_delivered(outcomes, now, connection)
             ours = [outcome for outcome in outcomes if outcome.claim.delivery_id in held]
             for some in _portions(outcomes):
-                insert_rows(connection, self._tables.attempt, [_attempt(o) for o in some])
+                insert_rows(connection, self._tables.attempt, _attempts(some))
             disabled, recovered = self._health.note(ours, failing_limit, connection)
             self._hosts.unbook([o.claim for o in ours if o.error in OURS], connection)
         return Settled(held, disabled, recovered)
@@ -83,14 +83,13 @@ class Settling:
         delivery = self._tables.delivery
         held: set[str] = set()
         for lease, delivery_ids in _by_lease(claims).items():
-            held.update(
-                connection.scalars(
-                    sa.select(delivery.c.id)
-                    .where(among(delivery.c.id, delivery_ids), delivery.c.lease == lease)
-                    .order_by(delivery.c.id)
-                    .with_for_update()
-                )
+            mine = (
+                sa.select(delivery.c.id)
+                .where(among(delivery.c.id, delivery_ids), delivery.c.lease == lease)
+                .order_by(delivery.c.id)
+                .with_for_update()
             )
+            held.update(id_ for (id_,) in rows_of(connection, mine))
         return frozenset(held)
 
     def _delivered(
@@ -106,9 +105,14 @@ class Settling:
         }
         held: set[str] = set()
         claims = [outcome.claim for outcome in outcomes if outcome.status == "delivered"]
+        if self._database.sqlite:  # nobody else writes meanwhile
+            held.update(self._held(claims, connection))
         for lease, ids_ in _by_lease(claims).items():
             mine = self._of(ids_).where(delivery.c.lease == lease).values(**values)
-            held.update(connection.scalars(mine.returning(delivery.c.id)))
+            if self._database.sqlite:
+                connection.execute(mine)
+            else:
+                held.update(connection.scalars(mine.returning(delivery.c.id)))
         return frozenset(held)
 
     def _not_delivered(
@@ -175,17 +179,21 @@ def _portions(outcomes: Sequence[Outcome]) -> Iterator[list[Outcome]]:
         yield portion
 
 
-def _attempt(outcome: Outcome) -> dict[str, Any]:
-    return {
-        "id": ids.new(ids.ATTEMPT, outcome.started_at.timestamp()),
-        "delivery_id": outcome.claim.delivery_id,
-        "number": outcome.claim.number,
-        "started_at": outcome.started_at,
-        "duration": outcome.duration,
-        "status_code": outcome.status_code,
-        "error": outcome.error,
-        "detail": outcome.detail or None,
-        "response": outcome.response or None,
-        "request_id": outcome.request_id,
-        "next_at": outcome.next_at,
-    }
+def _attempts(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    named = ids.several(ids.ATTEMPT, [outcome.started_at.timestamp() for outcome in outcomes])
+    return [
+        {
+            "id": id_,
+            "delivery_id": outcome.claim.delivery_id,
+            "number": outcome.claim.number,
+            "started_at": outcome.started_at,
+            "duration": outcome.duration,
+            "status_code": outcome.status_code,
+            "error": outcome.error,
+            "detail": outcome.detail or None,
+            "response": outcome.response or None,
+            "request_id": outcome.request_id,
+            "next_at": outcome.next_at,
+        }
+        for id_, outcome in zip(named, outcomes, strict=True)
+    ]

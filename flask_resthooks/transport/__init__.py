@@ -1,8 +1,8 @@
 """Ground: what performs the POSTs. The protocol is here, one file per client beside it.
 
-A transport takes a `Request` and hands back a future `Answer`. Whatever the network does is an
-answer, never an exception: `status` if the receiver gave one, `error` (one of the words below) if
-the exchange failed.
+A transport takes a `Request` and hands back a future `Answer`: values, which nobody changes.
+Whatever the network does is an answer, never an exception: `status` if the receiver gave one,
+`error` (one of the words below) if the exchange failed.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ CPU of a bare loop, and its parser is more trusting than ours (`http1`).
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
     """A POST to be made; or an OPTIONS, by which some receivers are asked for their intent.
 
@@ -105,7 +105,7 @@ class Request:
             raise ValueError(f"the method {self.method!r} is none of {', '.join(METHODS)}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """What came of a `Request`.
 

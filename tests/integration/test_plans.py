@@ -149,7 +149,7 @@ BAD = (
     "SELECT id FROM resthooks_delivery WHERE status = 'cancelled' LIMIT 1",
     "SELECT count(*) FROM resthooks_attempt",
     "SELECT count(*) FROM resthooks_delivery WHERE due_at IS NOT NULL",
-    "SELECT id FROM resthooks_event WHERE resource = 'contact:0' ORDER BY id LIMIT 1",
+    "SELECT id FROM resthooks_event WHERE resource = 'contact:none' ORDER BY id LIMIT 1",
     "SELECT subscription_id FROM resthooks_delivery ORDER BY created_at DESC LIMIT 1",
     "UPDATE resthooks_delivery SET reason = NULL WHERE lease = 'none'",
     "DELETE FROM resthooks_event WHERE created_at < '2000-01-01'",

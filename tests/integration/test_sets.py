@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 import time
 from typing import Any
@@ -12,7 +13,8 @@ from world import World
 
 from flask_resthooks import ids
 from flask_resthooks.database import Database
-from flask_resthooks.sets import among, insert_rows
+from flask_resthooks.outbox import EVERYBODY
+from flask_resthooks.sets import among, insert_rows, rows_of
 
 ODD = ["", "a", "it's", 'a"b', "a,b", "{a}", "ü€\U0001f600", "NULL", "a\\b", "%s", "?", "[1]"]
 
@@ -159,3 +161,53 @@ def test_nobody_waits_for_sqlites_lock_twice(world: World, monkeypatch: pytest.M
         other.rollback()
     assert len(took) == 4
     assert max(took) < 2 * 0.3 + 0.5
+
+
+def both(world: World, select: sa.Select[Any]) -> list[tuple[Any, ...]]:
+    """What a SELECT finds, which is the same in whatever way it is read."""
+    with world.engine.connect() as connection:
+        found = [tuple(row) for row in rows_of(connection, select)]
+        assert found == [tuple(row) for row in connection.execute(select)]
+    return found
+
+
+def test_rows_in_one_piece_are_what_they_are_one_by_one(world: World) -> None:
+    world.subscribe("*")
+    events = world.happen(count=50)
+    world.outbox.fan_out(100, 7.0, EVERYBODY)
+    event, delivery = world.tables.event, world.tables.delivery
+    some = sa.select(event).order_by(event.c.sequence.desc()).limit(20)
+    assert [row[1] for row in both(world, some)] == events[:-21:-1]
+    columns = delivery.c.id, delivery.c.due_at, delivery.c.booked, delivery.c.attempts
+    found = both(world, sa.select(*columns).order_by(delivery.c.id))
+    assert len(found) == 50
+    assert {row[1:] for row in found} == {(world.now + dt.timedelta(seconds=7), False, 0)}
+    assert both(world, sa.select(event.c.id).where(event.c.id == "none")) == []
+
+
+@pytest.mark.parametrize("odd", [*ODD, '{"a":"\\u00e9\\n"}', "\x01\x1f\x7f\u2028", "1", "null"])
+def test_texts_in_one_piece_stay_as_they_are(world: World, odd: str) -> None:
+    world.happen()
+    event = world.tables.event
+    with world.engine.begin() as connection:
+        connection.execute(event.update().values(data=odd, resource=odd[:10]))
+    assert both(world, sa.select(event.c.data, event.c.resource)) == [(odd, odd[:10])]
+
+
+@pytest.mark.parametrize("damaged", ["x'00ff'", "cast(x'ff41' AS text)", "9e999", "-9e999", "1.5"])
+def test_what_has_no_place_in_json_is_read_all_the_same(world: World, damaged: str) -> None:
+    if world.engine.dialect.name != "sqlite":
+        pytest.skip("a column of PostgreSQL's holds nothing but its type")
+    world.happen(count=2)
+    event = world.tables.event
+    with world.engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE resthooks_event SET kind = {damaged}")
+    select = sa.select(event.c.kind)
+    with world.engine.connect() as connection:
+        try:
+            rows = [tuple(row) for row in connection.execute(select)]
+        except sa.exc.OperationalError:  # no text in UTF-8
+            with pytest.raises(sa.exc.OperationalError):
+                rows_of(connection, select)
+        else:
+            assert [tuple(row) for row in rows_of(connection, select)] == rows

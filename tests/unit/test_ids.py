@@ -92,3 +92,11 @@ def test_what_only_looks_like_an_id_is_none(text: str) -> None:
 @given(st.text(max_size=50))
 def test_no_text_is_taken_for_an_id_that_has_not_its_shape(text: str) -> None:
     assert not ids.is_id("evt", text)
+
+
+@given(st.lists(MOMENTS, max_size=20))
+def test_several_are_as_each_by_itself(moments: list[float]) -> None:
+    made = ids.several("att", moments)
+    assert [id_[:16] for id_ in made] == [f"att_{ids.time_part(at)}" for at in moments]
+    assert all(ids.is_id("att", id_) for id_ in made)
+    assert len({id_[16:] for id_ in made}) == len(moments)
