@@ -207,6 +207,8 @@ class Capture:
         if notes is None or record_type is None:
             return
         notes.changed = True
+        if notes.first is None:
+            notes.first = state.object
         if changes and state.key not in notes.before:
             notes.look(record_type, [state.identity])
         key = mapper.identity_key_from_instance(state.object)
@@ -219,6 +221,8 @@ class Capture:
         record_type = self._record_types.of(type(target))
         if notes is not None and record_type is not None:
             notes.changed = True
+            if notes.first is None:
+                notes.first = target
             key = mapper.identity_key_from_instance(target)
             notes.made(record_type, key)
 
@@ -338,11 +342,37 @@ class Capture:
         for ids_ in chunks(notes.written, WRITE_CHUNK):
             connection.execute(self._event.delete().where(self._event.c.id.in_(ids_)))
         notes.events = 0
+        if (row := self._write_assumed(session, notes, connection)) is not None:
+            notes.events = 1
+            notes.written.append(row["id"])
+            notes.changed = False
+            return
         for rows in chunks(self._rows(notes), WRITE_CHUNK):
             self._event_rows.write(connection, rows)
             notes.events += len(rows)
             notes.written += [row["id"] for row in rows]
         notes.changed = False
+
+    def _write_assumed(
+        self, session: orm.Session, notes: Notes, connection: sa.Connection
+    ) -> Row | None:
+        """Write the event of the only record that was touched as the session has it, if that is
+        what the database has; None if that is not known."""
+        if len(notes.before) != 1 or connection.dialect.name != "postgresql":
+            return None
+        ((key, (record_type, before)),) = notes.before.items()
+        assumed = record_type.assumed
+        found = None if assumed is None else assumed.found(session, key)
+        if (
+            assumed is None
+            or found is None
+            or notes.reader.connection_for(record_type.mapper) is not connection
+        ):
+            return None
+        rows = difference(record_type, before, self._told(found, before))
+        if len(rows) == 1 and self._event_rows.write_if(connection, rows[0], found, assumed):
+            return rows[0]
+        return None
 
     def _rows(self, notes: Notes) -> Iterator[Row]:
         for chunk in chunks(list(notes.before.items()), READ_CHUNK):

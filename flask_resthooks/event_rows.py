@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import json
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from . import formats, ids
+from .assumed import Assumed
 from .errors import CaptureError
 from .models import EVENT, OWNER_LENGTH, utcnow
-from .representation import RESOURCE_LENGTH
+from .representation import RESOURCE_LENGTH, Found
 
 Row = dict[str, Any]
 
@@ -34,7 +35,9 @@ class EventRows:
         # Nobody asks for the sequence that a row got.
         self.insert = table.insert().inline()
         self._together = _together(table)
-        self._prepared: weakref.WeakKeyDictionary[sa.Dialect, _Prepared] = (
+        self._types = {name: table.c[name].type for name in NAMES}
+        self._prepared = _ByDialect(self.insert, self._types)
+        self._conditional: weakref.WeakKeyDictionary[Assumed, _ByDialect] = (
             weakref.WeakKeyDictionary()
         )
 
@@ -46,21 +49,66 @@ class EventRows:
                 # Of a statement for each row, PostgreSQL and its driver make twice the work.
                 connection.execute(self._together, {"rows": json.dumps(rows, default=str)})
                 return
-        translated = connection.get_execution_options().get("schema_translate_map")
-        if translated or _is_watched(connection):
+        if _needs_statements(connection):
             connection.execute(self.insert, rows)
             return
+        self._prepared.execute(connection, rows)
+
+    def write_if(self, connection: sa.Connection, row: Row, found: Found, assumed: Assumed) -> bool:
+        """Write a row if the database holds of its record what was assumed; whether it was written.
+
+        :param connection: to PostgreSQL.
+        """
+        if _needs_statements(connection):
+            return False
+        parameters = assumed.parameters(found)
+        if parameters is None:
+            return False
+        prepared = self._conditional.get(assumed)
+        if prepared is None:
+            given = [sa.bindparam(f"event_{name}", type_=self._types[name]) for name in NAMES]
+            under_condition = self.insert.from_select(
+                NAMES, sa.select(*given).where(assumed.condition), include_defaults=False
+            )
+            types = {f"event_{name}": type_ for name, type_ in self._types.items()}
+            prepared = self._conditional[assumed] = _ByDialect(under_condition, types)
+        parameters |= {f"event_{name}": row[name] for name in NAMES}
+        was_right = prepared.execute(connection, [parameters]) == 1
+        assumed.tell(was_right)
+        return was_right
+
+
+def _needs_statements(connection: sa.Connection) -> bool:
+    """Whether somebody listens to the statements themselves, and not to their text only, or has
+    them name other schemas."""
+    listeners: Any = connection.dispatch
+    return bool(
+        listeners.before_execute
+        or listeners.after_execute
+        or connection.get_execution_options().get("schema_translate_map")
+    )
+
+
+class _ByDialect:
+    """An `insert`, compiled once for each dialect.
+
+    :param types: of those parameters whose values may have to be translated.
+    """
+
+    def __init__(self, insert: sa.Insert, types: Mapping[str, sa.types.TypeEngine[Any]]) -> None:
+        self._insert = insert
+        self._types = types
+        self._prepared: weakref.WeakKeyDictionary[sa.Dialect, _Prepared] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def execute(self, connection: sa.Connection, rows: list[Row]) -> int:
+        """How many rows of the database it was."""
         prepared = self._prepared.get(connection.dialect)
         if prepared is None:
-            prepared = _Prepared(self.insert, connection.dialect)
+            prepared = _Prepared(self._insert, self._types, connection.dialect)
             self._prepared[connection.dialect] = prepared
-        prepared.execute(connection, rows)
-
-
-def _is_watched(connection: sa.Connection) -> bool:
-    """Whether somebody listens to the statements themselves, and not to their text only."""
-    listeners: Any = connection.dispatch
-    return bool(listeners.before_execute or listeners.after_execute)
+        return prepared.execute(connection, rows)
 
 
 class _Prepared:
@@ -69,22 +117,27 @@ class _Prepared:
     It refers to nothing of the dialect that it is for: it is kept for as long as that is.
     """
 
-    def __init__(self, insert: sa.Insert, dialect: sa.Dialect) -> None:
+    def __init__(
+        self,
+        insert: sa.Insert,
+        types: Mapping[str, sa.types.TypeEngine[Any]],
+        dialect: sa.Dialect,
+    ) -> None:
         compiled: Any = insert.compile(dialect=dialect, column_keys=NAMES)
         self._text = str(compiled)
         order: list[str] | None = compiled.positiontup
         self._order = None if order is None else [*order]
-        types = [(name, insert.table.c[name].type) for name in NAMES]
         self._processed = [
-            (name, type_) for name, type_ in types if _processor(type_, dialect) is not None
+            (name, type_) for name, type_ in types.items() if _processor(type_, dialect) is not None
         ]
 
-    def execute(self, connection: sa.Connection, rows: list[Row]) -> None:
+    def execute(self, connection: sa.Connection, rows: list[Row]) -> int:
         processors: list[tuple[str, Any]] = [
             (name, _processor(type_, connection.dialect)) for name, type_ in self._processed
         ]
         given: list[Any] = [self._given(row, processors) for row in rows]
-        connection.exec_driver_sql(self._text, given if len(given) > 1 else given[0])
+        made = connection.exec_driver_sql(self._text, given if len(given) > 1 else given[0])
+        return made.rowcount
 
     def _given(self, row: Row, processors: list[tuple[str, Any]]) -> Any:
         given = row.copy()

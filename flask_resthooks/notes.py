@@ -6,6 +6,7 @@ change of a record ──► **before-state, noted at first touch** ──► co
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from sqlalchemy import orm
 
@@ -24,6 +25,8 @@ class Notes:
         self._locked: set[RecordType] = set()
         # The before-state of each record that was touched, in the order of the first touches.
         self.before: dict[IdentityKey, tuple[RecordType, Before]] = {}
+        # The first record that a flush met: the session itself would not keep it (see `assumed`).
+        self.first: Any = None
         # Whether there may be more to tell than was written.
         self.changed = False
         # Once the commit has begun, what is changed still is written at once.

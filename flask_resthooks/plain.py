@@ -62,16 +62,22 @@ DUMPING = ("dump", "_serialize", "get_attribute", "dict_class", "_invoke_dump_pr
 
 
 class Plain:
-    """How the records of one mapped class are read and shown without the ORM."""
+    """How the records of one mapped class are read and shown without the ORM.
+
+    `keys`: the columns of the primary key; `columns`: those of the attributes that are shown,
+    watched, or name the owner; `shows_zones`: the name of a time's zone is shown, which is that of
+    whoever read it.
+    """
 
     def __init__(self, mapper: orm.Mapper[Any], resource: Resource, names: list[str]) -> None:
         self._mapper = mapper
         self._identity_key = mapper.identity_key_from_primary_key
-        keys: list[Any] = list(mapper.primary_key)
-        self._width = len(keys)
-        self._names = names
-        columns = [mapper.column_attrs[name].columns[0] for name in names]
-        read = sa.select(*keys, *columns)
+        self.keys: list[Any] = list(mapper.primary_key)
+        self.columns: dict[str, Any] = {
+            name: mapper.column_attrs[name].columns[0] for name in names
+        }
+        keys = self.keys
+        read = sa.select(*keys, *self.columns.values())
         self._one = without_and_with_lock(read.where(one_key(keys)), keys)
         self._several = without_and_with_lock(read.where(among_keys(keys)), keys)
         self._read = without_and_with_lock(read, keys)
@@ -79,6 +85,10 @@ class Plain:
         self._schema: ma.Schema = resource.schema
         self._dump_fields = self._schema.dump_fields
         self._fields = _fingerprint(self._schema)
+        self.shows_zones = any(
+            isinstance(field, fields.DateTime) and "%Z" in str(field.format)
+            for field in self._dump_fields.values()
+        )
         self._shown: list[tuple[str, str, str, Any, Callable[..., Any]]] = [
             (
                 name if data_key is None else data_key,
@@ -134,7 +144,7 @@ class Plain:
             rows = connection.execute(self._read[lock].where(numbers))
         else:
             rows = connection.execute(self._several[lock], given_keys(keys))
-        width, names, identity_key = self._width, self._names, self._identity_key
+        width, names, identity_key = len(self.keys), self.columns, self._identity_key
         for row in rows.all():
             yield Found(identity_key(row[:width]), dict(zip(names, row[width:], strict=True)))
 

@@ -16,6 +16,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm.interfaces import ORMOption
 
 from . import formats
+from .assumed import Assumed
 from .errors import ConfigurationError
 from .plain import Plain
 from .reader import (
@@ -73,6 +74,7 @@ class RecordType:
             field.attribute or name for name, field in resource.schema.dump_fields.items()
         }
         self.plain = None if resource is None else Plain.of(mapper, resource)
+        self.assumed = Assumed.of(self.plain)
         self._one = self._selects(one_key(self.key_attributes))
         self._several = self._selects(among_keys(self.key_attributes))
 

@@ -1,0 +1,335 @@
+"""A record whose event is written as the session has it: only if the database has the same."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import marshmallow as ma
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from marshmallow import fields
+from sqlalchemy import orm
+
+from flask_resthooks import models
+from flask_resthooks.assumed import MOST_SPARED, Assumed
+from flask_resthooks.capture import Capture, Resource
+from flask_resthooks.event_types import EventType, EventTypes
+from flask_resthooks.plain import Plain
+
+UTC = dt.timezone.utc
+
+
+class Base(orm.DeclarativeBase):
+    pass
+
+
+TABLES = models.define(Base.metadata)
+
+
+class Thing(Base):
+    __tablename__ = "thing"
+
+    id = sa.Column(sa.Integer, primary_key=True)
+    owner = sa.Column(sa.String(20), nullable=False, default="1")
+    name = sa.Column(sa.String(40))
+    text = sa.Column(sa.Text)
+    done = sa.Column(sa.Boolean)
+    number = sa.Column(sa.BigInteger)
+    day = sa.Column(sa.Date)
+    naive = sa.Column(sa.DateTime)
+    aware = sa.Column(sa.DateTime(timezone=True))
+    made = sa.Column(sa.DateTime(timezone=True), server_default=sa.func.now())
+    key = sa.Column(sa.Uuid)
+
+
+class ThingSchema(ma.Schema):
+    id = fields.Integer()
+    name = fields.String()
+    text = fields.Raw()
+    done = fields.Boolean()
+    number = fields.Integer()
+    day = fields.Date()
+    naive = fields.DateTime()
+    aware = fields.DateTime()
+    made = fields.Raw()
+    key = fields.UUID()
+
+
+class Host:
+    """An app's models and sessions on one database, and what was told of them."""
+
+    def __init__(self, url: str, schema: ma.Schema) -> None:
+        self.engine = sa.create_engine(url)
+        Base.metadata.create_all(self.engine)
+        types = EventTypes()
+        for verb in ("create", "update", "delete"):
+            types.add(EventType(f"thing.{verb}", schema))
+        self.capture = Capture(TABLES, types, lambda: None)
+        self.capture.track(Thing, Resource("thing", schema, "owner"))
+        self.sessions = orm.sessionmaker(self.engine)
+        self.capture.listen(self.sessions)
+        self.statements: list[str] = []
+        sa.event.listen(self.engine, "before_cursor_execute", self._note)
+
+    def _note(self, connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        self.statements.append(statement)
+
+    @property
+    def assumed(self) -> Assumed | None:
+        record_type = self.capture._record_types.of(Thing)
+        return None if record_type is None else record_type.assumed
+
+    @contextmanager
+    def commit(self) -> Iterator[Any]:
+        """A transaction, whose statements are noted."""
+        self.statements.clear()
+        with self.sessions.begin() as session:
+            yield session
+
+    def data(self) -> list[dict[str, Any]]:
+        """Of the events there are, in their order."""
+        event = TABLES.event
+        with self.engine.connect() as connection:
+            texts = connection.scalars(sa.select(event.c.data).order_by(event.c.sequence))
+            return [json.loads(text) for text in texts]
+
+    def execute(self, statement: str) -> None:
+        with self.engine.begin() as connection:
+            connection.exec_driver_sql(statement)
+
+    def reads(self) -> int:
+        """How often the last transaction has read a record."""
+        return sum("FROM thing" in text and "INSERT" not in text for text in self.statements)
+
+
+@contextmanager
+def host_of(url: str, schema: ma.Schema | None = None) -> Iterator[Host]:
+    made = Host(url, schema or ThingSchema())
+    try:
+        yield made
+    finally:
+        made.engine.dispose()
+        for name in ("before_update", "before_delete", "after_insert"):
+            for listener in (made.capture._before_update, made.capture._before_delete):
+                if sa.event.contains(Thing, name, listener):
+                    sa.event.remove(Thing, name, listener)
+            if sa.event.contains(Thing, name, made.capture._after_insert):
+                sa.event.remove(Thing, name, made.capture._after_insert)
+
+
+@pytest.fixture
+def host(postgresql_url: str) -> Iterator[Host]:
+    with host_of(postgresql_url) as made:
+        yield made
+
+
+def test_what_the_session_has_is_not_read(host: Host) -> None:
+    with host.commit() as session:
+        session.add(Thing(name="Ada", done=True))
+    assert host.reads() == 0
+    assert len(host.statements) == 2
+    with host.commit() as session:
+        thing = session.scalars(sa.select(Thing)).one()
+        thing.name = "Bob"
+    assert host.reads() == 2  # the app's own, and how it was before
+    created, updated = host.data()
+    assert created["name"] == "Ada"
+    assert updated == created | {"name": "Bob"}
+    assert dt.datetime.fromisoformat(created["made"].replace("Z", "+00:00")).tzinfo is not None
+
+
+def test_on_sqlite_it_is_read(sqlite_url: str) -> None:
+    with host_of(sqlite_url) as host:
+        with host.commit() as session:
+            session.add(Thing(name="Ada"))
+        assert host.reads() == 1
+        assert host.data()[0]["name"] == "Ada"
+
+
+TRIGGER = """
+CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN NEW.name := upper(NEW.name); RETURN NEW; END $$;
+CREATE TRIGGER shout BEFORE INSERT OR UPDATE ON thing FOR EACH ROW EXECUTE FUNCTION shout()
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "given", "told"),
+    [
+        (TRIGGER, {"name": "Ada"}, {"name": "ADA"}),
+        ("ALTER TABLE thing ALTER name TYPE char(5)", {"name": "Ada"}, {"name": "Ada  "}),
+        ("ALTER TABLE thing ALTER number TYPE numeric(9, 2)", {"number": 5}, {"number": 5}),
+        ("ALTER TABLE thing ALTER name SET DEFAULT 'none'", {}, {"name": None}),
+        ("ALTER TABLE thing ALTER naive TYPE timestamp(0)",
+         {"naive": dt.datetime(2026, 1, 2, 3, 4, 5, 600_000)}, {"naive": "2026-01-02T03:04:06"}),
+        ("ALTER TABLE thing ALTER key TYPE text", {"key": uuid.UUID(int=7)},
+         {"key": str(uuid.UUID(int=7))}),
+    ],
+)  # fmt: skip
+def test_what_the_database_makes_of_it_is_told(
+    host: Host, change: str, given: dict[str, Any], told: dict[str, Any]
+) -> None:
+    host.execute(change)
+    _add(host, given)
+    (data,) = host.data()
+    assert {name: data[name] for name in told} == told
+
+
+def _add(host: Host, given: dict[str, Any]) -> None:
+    with host.commit() as session:
+        session.add(Thing(**given))
+
+
+def test_what_a_statement_has_changed_behind_the_session_is_told(host: Host) -> None:
+    with host.commit() as session:
+        session.add(thing := Thing(name="Ada"))
+        session.flush()
+        session.execute(sa.text("UPDATE thing SET name = 'Bob'"))
+        thing.text = "unlike before"
+    assert [data["name"] for data in host.data()] == ["Bob"]
+    assert host.reads() == 1
+
+
+def test_what_was_rolled_back_to_a_savepoint_is_told_as_it_is(host: Host) -> None:
+    with host.commit() as session:
+        session.add(thing := Thing(name="Ada"))
+        session.flush()
+        savepoint = session.begin_nested()
+        thing.name = "Bob"
+        session.flush()
+        savepoint.rollback()
+    assert [data["name"] for data in host.data()] == ["Ada"]
+    with host.commit() as session:
+        savepoint = session.begin_nested()
+        session.add(Thing(name="nobody"))
+        session.flush()
+        savepoint.rollback()
+    assert len(host.data()) == 1
+
+
+def test_values_of_unusual_types_are_read(host: Host) -> None:
+    class Loud(str):
+        pass
+
+    with host.commit() as session:
+        session.add(Thing(name=Loud("Ada")))
+    assert host.reads() == 1
+    assert host.data()[0]["name"] == "Ada"
+
+
+def test_a_time_in_another_zone_is_read(host: Host) -> None:
+    host.execute("ALTER DATABASE " + str(host.engine.url.database) + " SET timezone = 'Asia/Tokyo'")
+    host.engine.dispose()
+    moment = dt.datetime(2026, 1, 2, 3, tzinfo=UTC)
+    _add(host, {"aware": moment})
+    assert host.reads() == 1
+    assert host.data()[0]["aware"] == "2026-01-02T12:00:00+09:00"
+
+
+def test_who_is_never_right_soon_stops_to_assume(host: Host) -> None:
+    host.execute(TRIGGER)
+    tried: list[int] = []
+    for number in range(30):
+        _add(host, {"name": "Ada"})
+        assert host.reads() == 1
+        if len(host.statements) > 3:  # beside the two inserts and the read
+            tried.append(number)
+    assert tried == [0, 2, 6, 14]
+    assumed = host.assumed
+    assert assumed is not None
+    for _ in range(20):
+        assumed.tell(False)
+    assert assumed._to_spare == MOST_SPARED
+    assumed._to_spare = 0
+    host.execute("DROP TRIGGER shout ON thing")
+    for _ in range(2):
+        _add(host, {"name": "Bob"})
+        assert host.reads() == 0
+    assert [data["name"] for data in host.data()] == 30 * ["ADA"] + 2 * ["Bob"]
+
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30)
+NUMBERS = st.integers(-(2**63), 2**63 - 1)
+MOMENTS = st.datetimes(dt.datetime(2, 1, 2), dt.datetime(9998, 1, 1))
+VALUES = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": TEXTS,
+        "text": TEXTS,
+        "done": st.booleans(),
+        "number": NUMBERS,
+        "day": st.dates(dt.date(2, 1, 1)),
+        "naive": MOMENTS,
+        "aware": st.datetimes(
+            dt.datetime(2, 1, 3), dt.datetime(9998, 1, 1), timezones=st.just(UTC)
+        ),
+        "key": st.uuids(),
+    },
+)
+
+
+@given(first=VALUES, then=VALUES)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_is_told_is_what_would_be_read(
+    host: Host, first: dict[str, Any], then: dict[str, Any]
+) -> None:
+    """To the byte, for all that a record of these types can hold."""
+    texts: list[list[str]] = []
+    read = 0
+    assumed = host.assumed
+    assert assumed is not None
+    for spared in (0, 10**9):
+        assumed._spared, assumed._to_spare = 0, spared
+        with host.engine.begin() as connection:
+            connection.execute(TABLES.event.delete())
+            connection.exec_driver_sql("DELETE FROM thing")
+        with host.commit() as session:
+            session.add(Thing(id=7, made=dt.datetime(2026, 1, 1, tzinfo=UTC), **first))
+        if not spared:
+            read = host.reads()
+        with host.commit() as session:
+            thing = session.get_one(Thing, 7)
+            for name, value in then.items():
+                setattr(thing, name, value)
+        event = TABLES.event
+        with host.engine.connect() as connection:
+            found = connection.execute(
+                sa.select(event.c.data, event.c.previous).order_by(event.c.sequence)
+            )
+            texts.append([str(tuple(row)) for row in found])
+    assert texts[0] == texts[1]
+    assert read == 0, "it was not assumed"
+
+
+def test_kinds_of_columns_that_are_never_assumed() -> None:
+    class Other(orm.DeclarativeBase):
+        pass
+
+    class Odd(Other):
+        __tablename__ = "odd"
+        id = sa.Column(sa.Integer, primary_key=True)
+        owner = sa.Column(sa.String(20))
+        price = sa.Column(sa.Numeric(9, 2))
+        size = sa.Column(sa.Float)
+        at = sa.Column(sa.DateTime)
+
+    mapper = sa.inspect(Odd)
+    for shown, may_be in (
+        ({"id": fields.Integer()}, True),
+        ({"price": fields.Decimal()}, False),
+        ({"size": fields.Float()}, False),
+        ({"at": fields.DateTime(format="%H:%M")}, True),
+        ({"at": fields.DateTime(format="%H:%M %Z")}, False),
+    ):
+        schema = ma.Schema.from_dict(shown)()
+        plain = Plain.of(mapper, Resource("odd", schema, "owner"))
+        assert plain is not None
+        assert (Assumed.of(plain) is not None) == may_be, shown
+    assert Assumed.of(None) is None
