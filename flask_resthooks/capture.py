@@ -207,8 +207,7 @@ class Capture:
         if notes is None or record_type is None:
             return
         notes.changed = True
-        if notes.first is None:
-            notes.first = state.object
+        notes.keep(record_type, state.key, state.object)
         if changes and state.key not in notes.before:
             notes.look(record_type, [state.identity])
         key = mapper.identity_key_from_instance(state.object)
@@ -221,9 +220,8 @@ class Capture:
         record_type = self._record_types.of(type(target))
         if notes is not None and record_type is not None:
             notes.changed = True
-            if notes.first is None:
-                notes.first = target
             key = mapper.identity_key_from_instance(target)
+            notes.keep(record_type, key, target)
             notes.made(record_type, key)
 
     def _on_execute(self, execution: orm.ORMExecuteState) -> sa.Result[Any] | None:

@@ -25,8 +25,8 @@ class Notes:
         self._locked: set[RecordType] = set()
         # The before-state of each record that was touched, in the order of the first touches.
         self.before: dict[IdentityKey, tuple[RecordType, Before]] = {}
-        # The first record that a flush met: the session itself would not keep it (see `assumed`).
-        self.first: Any = None
+        # The only record that flushes have met, if it may be told from memory (see `assumed`).
+        self.only: Any = None
         # Whether there may be more to tell than was written.
         self.changed = False
         # Once the commit has begun, what is changed still is written at once.
@@ -50,6 +50,11 @@ class Notes:
     def close(self) -> None:
         if self._reader is not None:
             self._reader.close()
+
+    def keep(self, record_type: RecordType, key: IdentityKey, instance: Any) -> None:
+        """Keep the record that a flush meets, which its session would not; but no second one."""
+        others = len(self.before) - (key in self.before)
+        self.only = instance if record_type.assumed is not None and not others else None
 
     def made(self, record_type: RecordType, key: IdentityKey) -> None:
         """A record did not exist before, unless it is known to have existed."""

@@ -145,6 +145,16 @@ def test_what_the_session_has_is_not_read(host: Host) -> None:
     assert dt.datetime.fromisoformat(created["made"].replace("Z", "+00:00")).tzinfo is not None
 
 
+def test_of_many_records_none_is_kept_alive(host: Host) -> None:
+    with host.commit() as session:
+        for _ in range(3):
+            session.add_all(Thing(name="Ada") for _ in range(2))
+            session.flush()
+        assert len(session.identity_map) == 0
+    assert len(host.data()) == 6
+    assert host.reads() == 1
+
+
 def test_on_sqlite_it_is_read(sqlite_url: str) -> None:
     with host_of(sqlite_url) as host:
         with host.commit() as session:
