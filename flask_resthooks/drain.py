@@ -22,15 +22,15 @@ from typing import TypeVar
 import sqlalchemy as sa
 
 from .beside import beside
-from .composing import Bodies, Composer
+from .composing import Composer
 from .dispatch import Dispatcher, ours
-from .errors import KeyMissing
+from .fanning import FanningOut
 from .intents import Intent
 from .judging import Judge
 from .lanes import Lanes
-from .models import EVENT, HANDSHAKE, NOTICE, PING
+from .models import EVENT
 from .outbox import EVERYBODY, UNREADABLE, Claim, Outbox, Outcome, Settled, Sight
-from .outbox.fan_out import MOST_DELIVERIES
+from .posting import Permit, Poster
 from .recording import PATIENCE, Recorder
 from .settings import Settings
 from .transport import Answer, Transport
@@ -38,9 +38,6 @@ from .vault import Vault
 from .window import SHORTEST, Window
 
 log = logging.getLogger(__name__)
-
-FAN_OUT = (100, 1000)
-"""Events that one fan-out takes on: the first one, and at most."""
 
 REVIEW_PAUSE = 0.2
 """Seconds between two looks which receivers are slow."""
@@ -59,14 +56,8 @@ TICK = 0.01
 SEND_PAUSE = 0.5
 """Seconds for which nothing is settled while claims are sent, which may have to be asked for."""
 
-PUMPED = 16
-"""Requests that are made between two looks whether any of them may go."""
-
 RECALL_PAUSE = 1.0
 """Seconds between two looks whether what waits for its turn is still wanted."""
-
-KEY_PAUSE = 60.0
-"""Seconds until it is tried again what needs a key that is not there."""
 
 LOOK_PAUSE = 0.1
 """Seconds between two looks for more, when the last one found nothing."""
@@ -79,10 +70,9 @@ LINGER = 2.0
 """A drain waits for what falls due within so many seconds; RQ's scheduler is not as exact."""
 
 
-TRIES = 3
-"""How often what ends in a deadlock is done."""
+TRIES, TRY_PAUSE = 3, 0.08
+"""How often what ends in a deadlock is done, and seconds between two tries."""
 
-Permit = Callable[[Claim], bool]
 Result = TypeVar("Result")
 
 
@@ -120,18 +110,27 @@ class Drain:
         self._stopping = stopping
         self._settled = settled
         self._chance = chance
-        self._permit = permit
-        self._intent = intent
         self._sight = sight
-        self._composer = Composer(settings, vault or Vault(), intent, thin_types)
-        self._judge = Judge(settings, intent, self._composer.handshake)
+        composer = Composer(settings, vault or Vault(), intent, thin_types)
+        self._judge = Judge(settings, intent, composer.handshake)
         lanes = Lanes(settings.concurrency, settings.host_concurrency)
         self._dispatcher = Dispatcher(transport, lanes, self._land)
         self._window = Window(self._dispatcher, 2 * settings.concurrency)
         self._recorder = Recorder(outbox, settings)
+        self._poster = Poster(
+            settings,
+            composer,
+            self._window,
+            self._dispatcher,
+            self._recorder,
+            permit=permit,
+            intent=intent,
+            landed=self._land,
+            between=self._settle_if_late,
+        )
         self._beside = beside(outbox)
+        self._fanning_out = FanningOut(self._beside, self._fan_out, self._stir)
         self._settling: tuple[list[Outcome], futures.Future[Settled]] | None = None
-        self._fanning_out: futures.Future[tuple[int, int]] | None = None
         # What came back: an answer, None (it was not begun), or why no request could be made.
         self._landed: deque[tuple[Claim, Answer | str | None]] = deque()
         self._enough = 1
@@ -139,7 +138,6 @@ class Drain:
         self._reviewed_at = 0.0
         self._look_at = 0.0
         self._recalled_at = time.monotonic()
-        self._fan_out_at_once = FAN_OUT[0]
         self._held_back = False
         self._exhausted = False
         self._expired = False
@@ -179,7 +177,7 @@ class Drain:
         room = self._window.room
         if start < self._look_at or 2 * room < self._window.size:
             return
-        goes_on, more = self._fan_out()
+        goes_on, more = self._fanning_out.some(wait=not self._window)
         if goes_on and self._exhausted:
             return  # until something is fanned out
         claimed_at = time.monotonic()
@@ -197,34 +195,12 @@ class Drain:
             now = time.monotonic()
             self._look_at = now + max(LOOK_PAUSE, 4 * (now - start))
 
-    def _fan_out(self) -> tuple[bool, bool]:
-        """Have events fanned out, beside the sending if there is any.
-
-        :returns: whether that goes on; and whether there may be more than it has taken on.
-        """
-        if self._fanning_out is None:
-            self._begin_fan_out()
-        assert self._fanning_out is not None
-        if self._window and not self._fanning_out.done():
-            return True, True
-        events, deliveries = self._fanning_out.result()
-        self._fanning_out = None
-        more = events >= self._fan_out_at_once or deliveries >= MOST_DELIVERIES
-        self._fan_out_at_once = min(2 * self._fan_out_at_once, FAN_OUT[1])
-        if more:  # while these are claimed and sent
-            self._begin_fan_out()
-        return False, more
-
-    def _begin_fan_out(self) -> None:
-        self._fanning_out = self._beside.submit(self._fan_out_some, self._fan_out_at_once)
-        self._fanning_out.add_done_callback(self._stir)
-
     def _stir(self, _: object = None) -> None:
         """There is something to look at, which `_wait` waits for. Called in other threads, too."""
         if not self._stirred.is_set():
             self._stirred.set()
 
-    def _fan_out_some(self, limit: int) -> tuple[int, int]:
+    def _fan_out(self, limit: int) -> tuple[int, int]:
         delay = self._settings.retry_schedule[0]
         return self._aside(lambda: self._outbox.fan_out(limit, delay, self._sight), (0, 0))
 
@@ -237,59 +213,9 @@ class Drain:
             )
         )
         # What waits for its turn for long would be stale: its signature tells the time.
-        self._send(claims, claimed_at + min(lease - self._settings.start_margin, FRESH))
+        start_before = claimed_at + min(lease - self._settings.start_margin, FRESH)
+        self._poster.post(claims, int(self._outbox.now().timestamp()), start_before)
         return claims
-
-    def _send(self, claims: list[Claim], start_before: float) -> None:
-        bodies: Bodies = {}
-        timestamp = int(self._outbox.now().timestamp())
-        refused: list[tuple[Claim, str]] = []
-        sealed: list[Claim] = []
-        twice: list[Claim] = []
-        for number, claim in enumerate(claims):
-            now = time.monotonic()
-            if now > start_before:  # the app took long to say who may be told
-                self._recorder.give_back(claims[number:])
-                break
-            if self._landed and now - self._window.settled_at > SEND_PAUSE:
-                self._settle()
-            if claim.delivery_id in self._window:  # its lease ended while it was on its way
-                twice.append(claim)
-                continue
-            try:
-                objection = self._objection(claim)
-            except Exception as error:  # the app does not know now: it may at the next attempt
-                log.exception("whether %s may be sent is not known", claim.delivery_id)
-                self._window.add(claim)
-                self._land(claim, Answer(None, error="internal", detail=ours(error)))
-                continue
-            if objection is not None:
-                refused.append((claim, objection))
-                continue
-            try:
-                request = self._composer.request(
-                    claim, bodies, timestamp=timestamp, start_before=start_before
-                )
-            except KeyMissing as error:  # nothing is wrong with it: it waits for the operator
-                if not sealed:
-                    log.error("%s; what needs it waits", error)
-                sealed.append(claim)
-            except Exception as error:  # this one's own; the others are to be sent
-                log.exception("no request can be made of the delivery %s", claim.delivery_id)
-                self._window.add(claim)
-                self._land(claim, ours(error))
-            else:
-                self._window.add(claim, request.body)
-                self._dispatcher.add(claim, request)
-                if number % PUMPED == 0:
-                    self._dispatcher.pump()
-        self._dispatcher.pump()
-        if twice:
-            self._recorder.give_back(twice, self._settings.timeout)
-        if sealed:
-            self._recorder.give_back(sealed, KEY_PAUSE)
-        if refused:
-            self._recorder.cancel(refused)
 
     def _review(self) -> None:
         """See who is slow, and take back what waits for such where others could be claimed."""
@@ -318,16 +244,6 @@ class Drain:
     def _take_back(self, claims: Collection[Claim]) -> None:
         for claim in claims:
             self._land(claim, None)
-
-    def _objection(self, claim: Claim) -> str | None:
-        """Why a claim is not to be sent at all."""
-        if claim.kind == HANDSHAKE and self._intent is None:
-            return "receivers are not asked for their intent any more"
-        if claim.kind in (PING, NOTICE) and self._intent is not None and not claim.confirmed:
-            return "its receiver has not shown that it wants to be called"
-        if claim.kind == EVENT and self._permit is not None and not self._permit(claim):
-            return "the owner may not see it any more"
-        return None
 
     def _land(self, claim: Claim, answer: Answer | str | None) -> None:
         """Called in the transport's threads, too."""
@@ -375,6 +291,11 @@ class Drain:
             settling.add_done_callback(self._stir)
         if unsent:
             self._recorder.give_back(unsent)
+
+    def _settle_if_late(self, now: float) -> None:
+        """While claims are sent, which may take a while."""
+        if self._landed and now - self._window.settled_at > SEND_PAUSE:
+            self._settle()
 
     def _note_settled(self) -> bool:
         """Take note of what was settled; False if that goes on."""
@@ -426,19 +347,19 @@ class Drain:
                 return act()
             except sa.exc.OperationalError as error:
                 log.info("the database asks for another try (%s)", error.orig)
-                time.sleep(SHORTEST)
+                time.sleep(TRY_PAUSE)
         return act()
 
     def _worth_waiting(self) -> bool:
         """Wait a moment if something falls due soon; False if nothing does."""
-        self._aside(self._outbox.expire, 0)
         due = self._outbox.next_due()
         if due is None:
             return False
         pause = (due - self._outbox.now()).total_seconds()
         if pause > LINGER:
             return False
-        time.sleep(min(max(pause, SHORTEST), LOOK_PAUSE))
+        # What is due already is in somebody else's hands for the moment.
+        time.sleep(min(pause if pause > 0 else TRY_PAUSE, LOOK_PAUSE))
         self._look_again()
         return True
 
@@ -465,8 +386,7 @@ class Drain:
             except Exception as error:
                 failure = failure or error
         try:
-            if self._fanning_out is not None:
-                self._fanning_out.result()
+            self._fanning_out.finish()
         except Exception as error:
             failure = failure or error
         if failure is not None:

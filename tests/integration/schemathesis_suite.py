@@ -50,7 +50,7 @@ FUTURE = (
 )
 
 SETTINGS = hypothesis.settings(
-    max_examples=int(os.environ.get("RESTHOOKS_API_EXAMPLES", "20")),
+    max_examples=int(os.environ.get("RESTHOOKS_API_EXAMPLES", "12")),
     deadline=None,
     derandomize=True,
     database=None,

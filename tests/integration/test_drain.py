@@ -318,7 +318,7 @@ def test_the_first_attempt_waits_for_as_long_as_the_schedule_says(
 def test_a_fan_out_to_many_takes_on_fewer_events(
     world: World, make: Make, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for room in ("drain", "outbox.fan_out"):
+    for room in ("fanning", "outbox.fan_out"):
         monkeypatch.setattr(f"flask_resthooks.{room}.MOST_DELIVERIES", 30)
     fan_out = world.outbox.fan_out
     made: list[tuple[int, int]] = []
