@@ -207,7 +207,6 @@ class Capture:
         if notes is None or record_type is None:
             return
         notes.changed = True
-        notes.keep(record_type, state.key, state.object)
         if changes and state.key not in notes.before:
             notes.look(record_type, [state.identity])
         key = mapper.identity_key_from_instance(state.object)
@@ -221,7 +220,7 @@ class Capture:
         if notes is not None and record_type is not None:
             notes.changed = True
             key = mapper.identity_key_from_instance(target)
-            notes.keep(record_type, key, target)
+            notes.keep(record_type, target)
             notes.made(record_type, key)
 
     def _on_execute(self, execution: orm.ORMExecuteState) -> sa.Result[Any] | None:
@@ -360,15 +359,17 @@ class Capture:
             return None
         ((key, (record_type, before)),) = notes.before.items()
         assumed = record_type.assumed
-        found = None if assumed is None else assumed.found(session, key)
-        if (
-            assumed is None
-            or found is None
-            or notes.reader.connection_for(record_type.mapper) is not connection
-        ):
+        if assumed is None or notes.reader.connection_for(record_type.mapper) is not connection:
             return None
-        rows = difference(record_type, before, self._told(found, before))
-        if len(rows) == 1 and self._event_rows.write_if(connection, rows[0], found, assumed):
+        found = assumed.found(session, key, notes.made_values, new=before is None)
+        parameters = None if found is None else assumed.parameters(found)
+        if found is None or parameters is None:
+            return None
+        try:
+            rows = difference(record_type, before, self._told(found, before))
+        except CaptureError:  # what is read may be another thing
+            return None
+        if len(rows) == 1 and self._event_rows.write_if(connection, rows[0], assumed, parameters):
             return rows[0]
         return None
 

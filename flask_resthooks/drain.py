@@ -358,7 +358,9 @@ class Drain:
         pause = (due - self._outbox.now()).total_seconds()
         if pause > LINGER:
             return False
-        # What is due already is in somebody else's hands for the moment.
+        if pause <= 0:  # it may be the end of a subscription
+            self._aside(self._outbox.expire, 0)
+        # What else is due already is in somebody else's hands for the moment.
         time.sleep(min(pause if pause > 0 else TRY_PAUSE, LOOK_PAUSE))
         self._look_again()
         return True

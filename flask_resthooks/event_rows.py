@@ -17,7 +17,7 @@ from . import formats, ids
 from .assumed import Assumed
 from .errors import CaptureError
 from .models import EVENT, OWNER_LENGTH, utcnow
-from .representation import RESOURCE_LENGTH, Found
+from .representation import RESOURCE_LENGTH
 
 Row = dict[str, Any]
 
@@ -54,15 +54,15 @@ class EventRows:
             return
         self._prepared.execute(connection, rows)
 
-    def write_if(self, connection: sa.Connection, row: Row, found: Found, assumed: Assumed) -> bool:
+    def write_if(
+        self, connection: sa.Connection, row: Row, assumed: Assumed, parameters: dict[str, Any]
+    ) -> bool:
         """Write a row if the database holds of its record what was assumed; whether it was written.
 
         :param connection: to PostgreSQL.
+        :param parameters: of `assumed`.
         """
         if _needs_statements(connection):
-            return False
-        parameters = assumed.parameters(found)
-        if parameters is None:
             return False
         prepared = self._conditional.get(assumed)
         if prepared is None:
@@ -70,12 +70,15 @@ class EventRows:
             under_condition = self.insert.from_select(
                 NAMES, sa.select(*given).where(assumed.condition), include_defaults=False
             )
-            types = {f"event_{name}": type_ for name, type_ in self._types.items()}
+            types = {f"event_{name}": type_ for name, type_ in self._types.items()} | assumed.types
             prepared = self._conditional[assumed] = _ByDialect(under_condition, types)
-        parameters |= {f"event_{name}": row[name] for name in NAMES}
-        was_right = prepared.execute(connection, [parameters]) == 1
-        assumed.tell(was_right)
-        return was_right
+        values = {f"event_{name}": row[name] for name in NAMES}
+        count = prepared.execute(connection, [{**parameters, **values}])
+        if count not in (0, 1):  # a driver that does not say: it may be there
+            table = self.insert.table
+            connection.execute(table.delete().where(table.c.id == row["id"]))
+        assumed.tell(count == 1)
+        return count == 1
 
 
 def _needs_statements(connection: sa.Connection) -> bool:

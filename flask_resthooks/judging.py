@@ -46,7 +46,7 @@ class Judge:
     def outcome(self, claim: Claim, answer: Answer, now: dt.datetime, chance: float) -> Outcome:
         """What came of a claim.
 
-        :param now: the time at which the answer came.
+        :param now: the time of the settle; the answer came just before.
         :param chance: a random number from 0 up to 1, for the jitter.
         """
         settings = self._settings

@@ -61,6 +61,8 @@ class Lanes:
     def __init__(self, places: int, host_places: int = 0) -> None:
         self._places = places
         self._host_places = host_places or places
+        parts: dict[Pace, int] = {"new": NEW_PARTS, "quick": 1, "slow": SLOW_PARTS}
+        self._limits = {pace: max(places // of_pace, 1) for pace, of_pace in parts.items()}
         self._unsure_places = max(places - places // SPARE_PARTS, 1)
         least = max(places // LEAST_PARTS, 1)
         self._slow_least = least
@@ -179,8 +181,7 @@ class Lanes:
 
     def limit(self, pace: Pace) -> int:
         """How many places a lane of this pace may hold."""
-        parts = {"new": NEW_PARTS, "quick": 1, "slow": SLOW_PARTS}[pace]
-        return max(self._places // parts, 1)
+        return self._limits[pace]
 
     def _new_lane(self, name: str, host: str, now: float) -> _Lane:
         # A lane whose host has changed lives on in what is in flight of it.

@@ -25,8 +25,8 @@ class Notes:
         self._locked: set[RecordType] = set()
         # The before-state of each record that was touched, in the order of the first touches.
         self.before: dict[IdentityKey, tuple[RecordType, Before]] = {}
-        # The only record that flushes have met, if it may be told from memory (see `assumed`).
-        self.only: Any = None
+        # The values of the only record that was made: a session may forget it (see `assumed`).
+        self.made_values: dict[str, Any] | None = None
         # Whether there may be more to tell than was written.
         self.changed = False
         # Once the commit has begun, what is changed still is written at once.
@@ -51,10 +51,10 @@ class Notes:
         if self._reader is not None:
             self._reader.close()
 
-    def keep(self, record_type: RecordType, key: IdentityKey, instance: Any) -> None:
-        """Keep the record that a flush meets, which its session would not; but no second one."""
-        others = len(self.before) - (key in self.before)
-        self.only = instance if record_type.assumed is not None and not others else None
+    def keep(self, record_type: RecordType, instance: Any) -> None:
+        """Keep the values of a record that is made, if it is the first one."""
+        assumed = None if self.before else record_type.assumed
+        self.made_values = None if assumed is None else assumed.values(instance, new=True)
 
     def made(self, record_type: RecordType, key: IdentityKey) -> None:
         """A record did not exist before, unless it is known to have existed."""

@@ -74,7 +74,7 @@ class RecordType:
             field.attribute or name for name, field in resource.schema.dump_fields.items()
         }
         self.plain = None if resource is None else Plain.of(mapper, resource)
-        self.assumed = Assumed.of(self.plain)
+        self.assumed = Assumed.of(self.plain, resource)
         self._one = self._selects(one_key(self.key_attributes))
         self._several = self._selects(among_keys(self.key_attributes))
 

@@ -306,7 +306,7 @@ def _hmac(key: bytes, content: bytes) -> bytes:
 
 def _hmac_signer(key: bytes) -> Callable[[bytes], bytes]:
     """The same, for many contents: the key is worked in once, and no other thread has its turn at
-    each, as it has with `hmac.digest`."""
+    each short one, as it has with `hmac.digest`."""
     begun = hmac.new(key, digestmod="sha256")
 
     def sign(content: bytes) -> bytes:

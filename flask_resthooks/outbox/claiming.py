@@ -20,7 +20,7 @@ from .candidates import Due, Found, Recipient
 from .claims import Claim
 from .fairness import Share, pick
 from .hosts import Hosts
-from .looking import Looking
+from .looking import Looking, read_all
 from .subscriptions import finished
 from .turns import Bookings, book, held, is_probe, needs_turn, probes
 
@@ -30,6 +30,9 @@ GONE = "the event is no longer kept"
 
 MEMORY = 64 * 1024 * 1024
 """Bytes of events that one claim takes on."""
+
+IN_ONE_PIECE = 4 * 1024 * 1024
+"""Bytes of events that are read in one piece at most."""
 
 MEMORY_OF_BODY = 256 * 1024
 """Bytes that a body of a long event is counted for."""
@@ -83,10 +86,10 @@ class Claiming:
             unheld, until = held(wanted, now)
             bookings = book(unheld, now, self._booked_until(connection, unheld, now))
             mine = pick(bookings.free, limit, share)
-            mine = self._affordable(connection, mine)
+            mine, size = self._affordable(connection, mine)
             mine, waiting = self._probes(connection, mine, now + dt.timedelta(seconds=probe))
             until |= waiting
-            claims = self._claims(connection, mine, found, unwanted, token)
+            claims = self._claims(connection, mine, found, unwanted, token, size)
             taken = [claim.delivery_id for claim in claims]
             others = self._keep_turns(connection, bookings, set(taken))
             if taken:
@@ -114,11 +117,15 @@ class Claiming:
         found: Found,
         unwanted: Mapping[str, list[str]],
         token: str,
+        size: int,
     ) -> list[Claim]:
         """Make claims of rows; of those of which none can be made, `found` and `unwanted` are
-        told."""
+        told.
+
+        :param size: bytes of their events.
+        """
         now = self._database.now()
-        events = self._events(connection, {row.event_id for row in rows}, found)
+        events = self._events(connection, {row.event_id for row in rows}, found, size)
         claims: list[Claim] = []
         secrets_of = functools.cache(lambda id_: _secrets(recipients[id_], now))
         recipients = {row.subscription_id: row.to for row in rows}
@@ -137,18 +144,19 @@ class Claiming:
                     found.damaged[row.id] = f"its row is damaged ({type(error).__name__})"
         return claims
 
-    def _affordable(self, connection: sa.Connection, rows: Sequence[Any]) -> list[Any]:
-        """The first of the rows, as many as there is memory for; the others stay due."""
+    def _affordable(self, connection: sa.Connection, rows: Sequence[Any]) -> tuple[list[Any], int]:
+        """The first of the rows, as many as there is memory for; and how many bytes their events
+        have, about. The others stay due."""
         event = self._tables.event
         ids = {row.event_id for row in rows}
         size = bytes_of(event.c.data) + bytes_of(sa.func.coalesce(event.c.previous, ""))
         of_these = among(event.c.id, ids)
         # Each event is read once; but each subscription may get a body of its own.
         sums = sa.select(sa.func.sum(size), sa.func.max(size)).where(of_these)
-        total, longest = connection.execute(sums).one() if len(rows) > 1 else (0, 0)
-        again = len(rows) - len(ids)
-        if (total or 0) + again * min(longest or 0, MEMORY_OF_BODY) <= MEMORY:
-            return list(rows)
+        total, longest = connection.execute(sums).one() if len(rows) > 1 else (MEMORY, 0)
+        total, again = int(total or 0), len(rows) - len(ids)
+        if total + again * min(longest or 0, MEMORY_OF_BODY) <= MEMORY:
+            return list(rows), total
         found = connection.execute(sa.select(event.c.id, size).where(of_these))
         sizes: dict[str, int] = {row[0]: row[1] for row in found}
         left = MEMORY
@@ -158,8 +166,8 @@ class Claiming:
             left -= min(size_, MEMORY_OF_BODY) if row.event_id in seen else size_
             seen.add(row.event_id)
             if left < 0 and number:  # the first one is taken always
-                return list(rows[:number])
-        return list(rows)
+                return list(rows[:number]), MEMORY
+        return list(rows), MEMORY
 
     def _probes(
         self, connection: sa.Connection, rows: Sequence[Any], until: dt.datetime
@@ -190,15 +198,16 @@ class Claiming:
         return len(damaged)
 
     def _events(
-        self, connection: sa.Connection, event_ids: Collection[str], found: Found
+        self, connection: sa.Connection, event_ids: Collection[str], found: Found, size: int
     ) -> dict[str, formats.Event]:
         """What is told, by the event's id; of what cannot be read, `found` is told."""
         if not event_ids:
             return {}
         event = self._tables.event
         these = sa.select(*event_columns(self._tables)).where(among(event.c.id, event_ids))
+        read = rows_of if size <= IN_ONE_PIECE else read_all
         rows = self._looking.read_each(
-            connection, these, event.c.id, lambda: event_ids, found, rows_of
+            connection, these, event.c.id, lambda: event_ids, found, read
         )
         return {row[0]: formats.Event(*row) for row in rows}
 

@@ -40,6 +40,17 @@ UNREADABLE = (ValueError, TypeError, LookupError, ArithmeticError)
 Read = Callable[[sa.Connection, sa.Select[Any]], Sequence[Any]]
 
 
+def read_all(connection: sa.Connection, rows: sa.Select[Any]) -> Sequence[Any]:
+    """Row by row."""
+    return connection.execute(rows).all()
+
+
+def _let_others_out(error: Exception) -> None:
+    """What is no damaged value but the database's own trouble."""
+    if isinstance(error, sa.exc.OperationalError) and "to UTF-8" not in str(error.orig):
+        raise error
+
+
 class Looking:
     """Looks for what is due."""
 
@@ -222,25 +233,27 @@ class Looking:
         column: sa.Column[str],
         ids: Callable[[], Collection[str]],
         found: Found,
-        read_all: Read = lambda connection, rows: connection.execute(rows).all(),
+        read: Read = read_all,
     ) -> list[Any]:
         """Read rows, each by its id if not all can be read at once; of those that cannot be read,
         `found` is told.
 
-        :param read_all: how they are read at once.
+        :param read: how they are read at once.
         """
         try:
-            return list(read_all(connection, rows))
-        except UNREADABLE as error:
+            return list(read(connection, rows))
+        except (*UNREADABLE, sa.exc.OperationalError) as error:
+            _let_others_out(error)
             log.warning("not all of %s can be read at once (%s)", column.table.name, error)
-        read: list[Any] = []
+        some: list[Any] = []
         for id_ in ids():
             try:
-                read += connection.execute(rows.where(column == id_)).all()
-            except UNREADABLE as error:
+                some += connection.execute(rows.where(column == id_)).all()
+            except (*UNREADABLE, sa.exc.OperationalError) as error:
+                _let_others_out(error)
                 log.exception("the row %s of %s cannot be read", id_, column.table.name)
                 found.damaged[id_] = f"its row cannot be read ({type(error).__name__})"
-        return read
+        return some
 
     def _due(self, now: dt.datetime) -> sa.Select[Any]:
         delivery = self._tables.delivery

@@ -47,6 +47,7 @@ class Thing(Base):
     aware = sa.Column(sa.DateTime(timezone=True))
     made = sa.Column(sa.DateTime(timezone=True), server_default=sa.func.now())
     key = sa.Column(sa.Uuid)
+    raw = sa.Column(sa.Integer)
 
 
 class ThingSchema(ma.Schema):
@@ -60,6 +61,7 @@ class ThingSchema(ma.Schema):
     aware = fields.DateTime()
     made = fields.Raw()
     key = fields.UUID()
+    raw = fields.Raw()
 
 
 class Host:
@@ -145,6 +147,29 @@ def test_what_the_session_has_is_not_read(host: Host) -> None:
     assert dt.datetime.fromisoformat(created["made"].replace("Z", "+00:00")).tzinfo is not None
 
 
+def test_what_a_session_forgets_is_loaded_anew(host: Host) -> None:
+    with host.commit() as session:
+        session.add(Thing(name="Ada"))
+        session.flush()
+        assert len(session.identity_map) == 0
+        session.execute(sa.text("UPDATE thing SET name = 'Bob'"))
+        assert session.scalars(sa.select(Thing)).one().name == "Bob"
+    assert [data["name"] for data in host.data()] == ["Bob"]
+
+
+def test_what_is_not_loaded_is_read(host: Host) -> None:
+    with host.commit() as session:
+        session.add(Thing(id=7, name="Ada", text="long"))
+    with host.commit() as session:
+        thing = session.get_one(Thing, 7, options=[orm.defer(Thing.text)])
+        thing.name = "Bob"
+    assert len(host.statements) == 5
+    assert [(data["name"], data["text"]) for data in host.data()] == [
+        ("Ada", "long"),
+        ("Bob", "long"),
+    ]
+
+
 def test_of_many_records_none_is_kept_alive(host: Host) -> None:
     with host.commit() as session:
         for _ in range(3):
@@ -176,6 +201,8 @@ CREATE TRIGGER shout BEFORE INSERT OR UPDATE ON thing FOR EACH ROW EXECUTE FUNCT
         (TRIGGER, {"name": "Ada"}, {"name": "ADA"}),
         ("ALTER TABLE thing ALTER name TYPE char(5)", {"name": "Ada"}, {"name": "Ada  "}),
         ("ALTER TABLE thing ALTER number TYPE numeric(9, 2)", {"number": 5}, {"number": 5}),
+        ("ALTER TABLE thing ALTER raw TYPE numeric(9, 0)", {"raw": 5}, {"raw": "5"}),
+        ("ALTER TABLE thing ALTER raw TYPE float8", {"raw": 5}, {"raw": 5.0}),
         ("ALTER TABLE thing ALTER name SET DEFAULT 'none'", {}, {"name": None}),
         ("ALTER TABLE thing ALTER naive TYPE timestamp(0)",
          {"naive": dt.datetime(2026, 1, 2, 3, 4, 5, 600_000)}, {"naive": "2026-01-02T03:04:06"}),
@@ -232,6 +259,25 @@ def test_values_of_unusual_types_are_read(host: Host) -> None:
         session.add(Thing(name=Loud("Ada")))
     assert host.reads() == 1
     assert host.data()[0]["name"] == "Ada"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"day": "2026-01-02"}, {"day": "2026-01-02"}),
+        ({"naive": "2026-01-02 03:04"}, {"naive": "2026-01-02T03:04:00"}),
+        ({"naive": dt.date(2026, 1, 2)}, {"naive": "2026-01-02T00:00:00"}),
+        ({"key": str(uuid.UUID(int=7))}, {"key": str(uuid.UUID(int=7))}),
+        ({"text": 70_000 * "x"}, {"text": 70_000 * "x"}),
+    ],
+)
+def test_what_the_database_takes_is_told_whatever_the_app_gave(
+    host: Host, given: dict[str, Any], told: dict[str, Any]
+) -> None:
+    _add(host, given)
+    assert host.reads() == 1
+    (data,) = host.data()
+    assert {name: data[name] for name in told} == told
 
 
 def test_a_time_in_another_zone_is_read(host: Host) -> None:
@@ -338,8 +384,54 @@ def test_kinds_of_columns_that_are_never_assumed() -> None:
         ({"at": fields.DateTime(format="%H:%M")}, True),
         ({"at": fields.DateTime(format="%H:%M %Z")}, False),
     ):
-        schema = ma.Schema.from_dict(shown)()
-        plain = Plain.of(mapper, Resource("odd", schema, "owner"))
+        resource = Resource("odd", ma.Schema.from_dict(shown)(), "owner")
+        plain = Plain.of(mapper, resource)
         assert plain is not None
-        assert (Assumed.of(plain) is not None) == may_be, shown
-    assert Assumed.of(None) is None
+        assert (Assumed.of(plain, resource) is not None) == may_be, shown
+    watching = Resource(
+        "odd", ma.Schema.from_dict({"id": fields.Integer()})(), "owner", watch=["at"]
+    )
+    assert Assumed.of(Plain.of(mapper, watching), watching) is None
+    assert Assumed.of(None, resource) is None
+
+
+class Loud(sa.types.TypeDecorator[str]):
+    impl = sa.String
+    cache_ok = True
+
+    def process_result_value(self, value: str | None, dialect: Any) -> str | None:
+        return value and value.upper()
+
+
+@pytest.mark.parametrize(
+    ("type_", "may_be"),
+    [
+        (sa.String(9), True),
+        (sa.BigInteger().with_variant(sa.Integer(), "sqlite"), True),
+        (sa.String().with_variant(Loud(), "postgresql"), False),
+        (Loud(), False),
+        (sa.Uuid(), True),
+        (sa.Uuid(native_uuid=False), False),
+        (sa.Uuid(as_uuid=False), False),
+        (sa.Enum("a", "b"), False),
+        (sa.LargeBinary(), False),
+    ],
+)
+def test_types_of_columns_that_may_be_assumed(type_: Any, may_be: bool) -> None:
+    class Other(orm.DeclarativeBase):
+        pass
+
+    odd = type(
+        "Odd",
+        (Other,),
+        {
+            "__tablename__": "odd",
+            "id": sa.Column(sa.Integer, primary_key=True),
+            "value": sa.Column(type_),
+            "owner": sa.Column(sa.String(20)),
+        },
+    )
+    resource = Resource("odd", ma.Schema.from_dict({"value": fields.Raw()})(), "owner")
+    plain = Plain.of(sa.inspect(odd), resource)
+    assert plain is not None
+    assert (Assumed.of(plain, resource) is not None) == may_be

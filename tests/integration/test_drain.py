@@ -20,6 +20,7 @@ from world import World
 from flask_resthooks import retry, signing
 from flask_resthooks.drain import Drain
 from flask_resthooks.outbox import Outbox, Outcome, Settled, Sight
+from flask_resthooks.outbox.subscriptions import EXPIRED_AT_ONCE
 from flask_resthooks.transport import Answer, Request
 
 
@@ -334,6 +335,35 @@ def test_a_fan_out_to_many_takes_on_fewer_events(
     make().run()
     assert made[:2] == [(24, 72), (24, 72)]
     assert len(inbox.requests) == 390
+
+
+def test_however_many_subscriptions_are_over_they_expire_and_the_drain_ends(
+    world: World, make: Make
+) -> None:
+    for _ in range(EXPIRED_AT_ONCE + 20):
+        world.subscribe("*", expires_at=world.now - dt.timedelta(seconds=1))
+    engine = make()
+    begun = time.monotonic()
+    assert engine.run(time_slice=20) is None
+    assert time.monotonic() - begun < 10
+    with world.engine.connect() as connection:
+        statuses = connection.scalars(sa.select(world.tables.subscription.c.status))
+        assert set(statuses) == {"expired"}
+
+
+def test_a_subscription_ends_in_the_middle_of_a_drain(sqlite_url: str, inbox: Inbox) -> None:
+    world = World(sqlite_url)
+    world.outbox = Outbox(world.engine, world.tables)  # by the real clock
+    soon = dt.datetime.now(dt.timezone.utc) + dt.timedelta(seconds=0.5)
+    world.subscribe("*", target_url=inbox.url(), expires_at=soon)
+    engine = Engine(world)
+    begun = time.monotonic()
+    engine.run(time_slice=20)
+    assert time.monotonic() - begun < 10
+    with world.engine.connect() as connection:
+        assert connection.scalar(sa.select(world.tables.subscription.c.status)) == "expired"
+    engine.transport.close()
+    world.engine.dispose()
 
 
 def test_a_retry_goes_out_at_its_time_in_real_time(world: World, inbox: Inbox) -> None:

@@ -542,6 +542,10 @@ RAW_DAMAGE = {
     "the event of the delivery": ("delivery", "event_id", b"\0\xff"),
     "the subscription of the delivery": ("delivery", "subscription_id", b"\0\xff"),
     "the host of the subscription": ("subscription", "host", b"\0\xff"),
+    "the text of the event": ("event", "data", "no UTF-8"),
+    "the target of the subscription": ("subscription", "target_url", "no UTF-8"),
+    "the kind of the delivery": ("delivery", "kind", "no UTF-8"),
+    "a blob that SQLite takes for JSON": ("delivery", "attempts", b"\x133"),
 }
 
 
@@ -577,8 +581,9 @@ def test_what_cannot_even_be_read_is_parked(sqlite_url: str, inbox: Inbox, what:
             where, key = "host", inbox_host
         else:
             where, key = "id", ids[table]
+        given, value = ("CAST(? AS TEXT)", b"\xff") if value == "no UTF-8" else ("?", value)
         connection.exec_driver_sql(
-            f"UPDATE resthooks_{table} SET {column} = ? WHERE {where} = ?", (value, key)
+            f"UPDATE resthooks_{table} SET {column} = {given} WHERE {where} = ?", (value, key)
         )
     engine.run()
     assert [request.path for request in inbox.requests] == ["/others"] * 3

@@ -203,7 +203,7 @@ def test_what_has_no_place_in_json_is_read_all_the_same(world: World, damaged: s
     with world.engine.begin() as connection:
         connection.exec_driver_sql(f"UPDATE resthooks_event SET kind = {damaged}")
     select = sa.select(event.c.kind)
-    with world.engine.connect() as connection:
+    with Database(world.engine).transaction() as connection:
         try:
             rows = [tuple(row) for row in connection.execute(select)]
         except sa.exc.OperationalError:  # no text in UTF-8
@@ -211,3 +211,18 @@ def test_what_has_no_place_in_json_is_read_all_the_same(world: World, damaged: s
                 rows_of(connection, select)
         else:
             assert [tuple(row) for row in rows_of(connection, select)] == rows
+
+
+def test_a_transaction_that_sqlite_has_given_up_is_not_gone_on_with(world: World) -> None:
+    if world.engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL says so itself")
+    world.happen()
+    event = world.tables.event
+    with Database(world.engine).transaction() as connection:
+        connection.execute(event.update().values(kind=sa.text("x'00ff'")))
+        raw: Any = connection.connection.dbapi_connection
+        raw.rollback()
+        with world.engine.begin() as other:
+            other.execute(event.update().values(kind=sa.text("x'00ff'")))
+        with pytest.raises(sa.exc.OperationalError):
+            rows_of(connection, sa.select(event.c.kind))
