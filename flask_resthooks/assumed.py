@@ -24,6 +24,7 @@ from sqlalchemy import orm
 from .plain import Plain
 from .reader import IdentityKey
 from .representation import Found, Resource
+from .texts import is_unicode
 
 MOST_COLUMNS = 90
 """PostgreSQL's functions take 100 arguments."""
@@ -171,7 +172,7 @@ class Assumed:
             else:
                 given.append(text)
         assumed = json.dumps(given, ensure_ascii=False)
-        if len(assumed) > MOST_TEXT:
+        if len(assumed) > MOST_TEXT or not is_unicode(assumed):
             return None
         return {"assumed": assumed, **{f"key_{n}": value for n, value in enumerate(key)}}
 

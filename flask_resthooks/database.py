@@ -32,6 +32,29 @@ SET_BY = 5.0
 """Seconds by which a clock that was set differs at least from one that goes on by itself."""
 
 
+UNREADABLE = (ValueError, TypeError, LookupError, ArithmeticError)
+"""What reading a damaged value raises."""
+
+
+class DamagedText(ValueError):
+    """SQLite holds a text that is none in UTF-8. Which one is not said: it may be a secret."""
+
+
+def is_damaged_text(error: BaseException) -> bool:
+    """Whether that is what the driver means, whose message repeats the text."""
+    return isinstance(error, sa.exc.OperationalError) and "to UTF-8" in str(error.orig)
+
+
+MAY_BE_UNREADABLE = (*UNREADABLE, sa.exc.OperationalError)
+"""What is caught where a damaged value is to be passed over; see `let_trouble_out`."""
+
+
+def let_trouble_out(error: Exception) -> None:
+    """Raise it again if it is no damaged value but the database's own trouble."""
+    if isinstance(error, sa.exc.OperationalError) and not is_damaged_text(error):
+        raise error
+
+
 def check_dialect(name: str) -> None:
     """:raises ConfigurationError: if it is no database that we work on."""
     if name not in DIALECTS:
@@ -113,9 +136,11 @@ class Database:
                 # Needs a moment without any other connection at work. Slower without, not wrong.
                 log.info("SQLite could not switch to write-ahead logging now (%s)", error.orig)
 
-    def connect(self) -> sa.Connection:
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[sa.Connection]:
         """For reading."""
-        return self._engine.connect()
+        with _showing_nothing(), self._engine.connect() as connection:
+            yield connection
 
     @contextlib.contextmanager
     def transaction(self, *, durable: bool = True) -> Iterator[sa.Connection]:
@@ -124,17 +149,17 @@ class Database:
         :param durable: False lets PostgreSQL answer before it is on disk. Whatever is committed
             after it still comes after it; a crash may forget both, never this one alone.
         """
-        try:
-            with self._turn() as patience, self.connect() as connection, connection.begin():
-                if self.sqlite:
-                    _become_the_writer(connection, patience)
-                elif not durable:
-                    connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
-                yield connection
-        except sa.exc.StatementError as error:
-            # It will be logged, and a receiver's answer may repeat the headers it was sent.
-            error.hide_parameters = True
-            raise
+        with (
+            _showing_nothing(),
+            self._turn() as patience,
+            self._engine.connect() as connection,
+            connection.begin(),
+        ):
+            if self.sqlite:
+                _become_the_writer(connection, patience)
+            elif not durable:
+                connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
+            yield connection
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[float]:
@@ -147,6 +172,19 @@ class Database:
         finally:
             if mine:
                 self._writing.release()
+
+
+@contextlib.contextmanager
+def _showing_nothing() -> Iterator[None]:
+    """What a statement fails with will be logged: without its parameters, for a receiver's answer
+    may repeat the headers it was sent, and without a text that could not be read."""
+    try:
+        yield
+    except sa.exc.StatementError as error:
+        if is_damaged_text(error):
+            raise DamagedText("a text in the database is no UTF-8") from None
+        error.hide_parameters = True
+        raise
 
 
 def _become_the_writer(connection: sa.Connection, patience: float) -> None:

@@ -18,6 +18,7 @@ from .assumed import Assumed
 from .errors import CaptureError
 from .models import EVENT, OWNER_LENGTH, utcnow
 from .representation import RESOURCE_LENGTH
+from .texts import is_unicode
 
 Row = dict[str, Any]
 
@@ -204,12 +205,8 @@ def _check_text(event_type: str, what: str, text: Any, longest: int | None) -> N
         wrong = f"is no text but a {type(text).__name__}"
     elif longest is not None and len(text) > longest:
         wrong = f"has {len(text)} characters; {longest} are allowed"
-    elif "\0" in text or not (text.isascii() or _is_unicode(text)):
+    elif "\0" in text or not is_unicode(text):
         wrong = f"holds a NUL or half of a surrogate pair: {text[:100]!r}"
     else:
         return
     raise CaptureError(f"no {event_type} can be made: its {what} {wrong}")
-
-
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -14,6 +14,11 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
+def is_unicode(text: str) -> bool:
+    """Whether it has no halves of surrogate pairs: no encoding and no database takes these."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def without_secrets(error: Exception, secrets: Iterable[str | None]) -> Exception:
     """What may be logged of an error that an app's code has raised, which was given secrets.
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
 
 import sqlalchemy as sa
 
 from .. import answers
-from ..database import Database
+from ..database import UNREADABLE, Database
 from ..models import Tables
 from ..sets import among
 from .claiming import Claiming
@@ -22,7 +23,6 @@ from .claims import Claim, Outcome, Settled
 from .fairness import Share
 from .fan_out import EVERYBODY, FanOut, Sight
 from .hosts import Hosts
-from .looking import UNREADABLE
 from .pruning import Removed
 from .recovery import Recoveries
 from .retention import Retention
@@ -85,7 +85,7 @@ class Outbox:
         """Whether only one thread can use the database: see `Database.one_connection`."""
         return self._database.one_connection
 
-    def connect(self) -> sa.Connection:
+    def connect(self) -> AbstractContextManager[sa.Connection]:
         """For reading."""
         return self._database.connect()
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..database import Database
+from ..database import MAY_BE_UNREADABLE, Database, let_trouble_out
 from ..models import Tables
 from ..sets import among, rows_of
 from .candidates import Due, Found, Recipient
@@ -33,22 +33,12 @@ NEWEST = 64
 STEPS = 256
 """Subscriptions of which it is asked whether anything is due, to find so many."""
 
-UNREADABLE = (ValueError, TypeError, LookupError, ArithmeticError)
-"""What reading a damaged value raises."""
-
-
 Read = Callable[[sa.Connection, sa.Select[Any]], Sequence[Any]]
 
 
 def read_all(connection: sa.Connection, rows: sa.Select[Any]) -> Sequence[Any]:
     """Row by row."""
     return connection.execute(rows).all()
-
-
-def _let_others_out(error: Exception) -> None:
-    """What is no damaged value but the database's own trouble."""
-    if isinstance(error, sa.exc.OperationalError) and "to UTF-8" not in str(error.orig):
-        raise error
 
 
 class Looking:
@@ -242,17 +232,19 @@ class Looking:
         """
         try:
             return list(read(connection, rows))
-        except (*UNREADABLE, sa.exc.OperationalError) as error:
-            _let_others_out(error)
-            log.warning("not all of %s can be read at once (%s)", column.table.name, error)
+        except MAY_BE_UNREADABLE as error:
+            let_trouble_out(error)
+            # Without its text, which may repeat the value.
+            log.warning("not all of %s can be read (%s)", column.table.name, type(error).__name__)
         some: list[Any] = []
         for id_ in ids():
             try:
                 some += connection.execute(rows.where(column == id_)).all()
-            except (*UNREADABLE, sa.exc.OperationalError) as error:
-                _let_others_out(error)
-                log.exception("the row %s of %s cannot be read", id_, column.table.name)
-                found.damaged[id_] = f"its row cannot be read ({type(error).__name__})"
+            except MAY_BE_UNREADABLE as error:
+                let_trouble_out(error)
+                kind = type(error).__name__
+                log.error("the row %s of %s cannot be read (%s)", id_, column.table.name, kind)
+                found.damaged[id_] = f"its row cannot be read ({kind})"
         return some
 
     def _due(self, now: dt.datetime) -> sa.Select[Any]:

@@ -7,14 +7,17 @@ The API changes them as their owners wish (`api/rows.py`); what receivers do to 
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
 
 from .. import formats, ids
-from ..database import Database
+from ..database import MAY_BE_UNREADABLE, Database, let_trouble_out
 from ..models import EXPIRING, NOTICE, PING, Tables
+
+log = logging.getLogger(__name__)
 
 EXPIRED = "resthooks.expired"
 """The event type of the notice that a subscription has expired."""
@@ -49,18 +52,28 @@ class Subscriptions:
                 return 0
         with self._database.transaction() as connection:
             locked = over.with_for_update(skip_locked=True)
-            found = connection.execute(locked).mappings().all()
-            for row in found:
+            found = connection.scalars(locked.with_only_columns(table.c.id)).all()
+            for id_ in found:
+                told = self._to_be_told(connection, id_)
                 connection.execute(
-                    table.update()
-                    .where(table.c.id == row["id"])
-                    .values(status="expired", updated_at=now)
+                    table.update().where(table.c.id == id_).values(status="expired", updated_at=now)
                 )
                 reason = "the subscription has expired"
-                connection.execute(cancel_deliveries(self._tables, row["id"], reason, now))
-                if row["expiry_notice"] and row["status"] == "active":
-                    send(self._tables, connection, dict(row), NOTICE, EXPIRED, now)
+                connection.execute(cancel_deliveries(self._tables, id_, reason, now))
+                if told is not None:
+                    send(self._tables, connection, told, NOTICE, EXPIRED, now)
         return len(found)
+
+    def _to_be_told(self, connection: sa.Connection, id_: str) -> dict[str, Any] | None:
+        """A subscription that wants a last notice; None if it wants none, or cannot be read."""
+        table = self._tables.subscription
+        try:
+            row = connection.execute(sa.select(table).where(table.c.id == id_)).mappings().one()
+        except MAY_BE_UNREADABLE as error:
+            let_trouble_out(error)
+            log.error("the subscription %s cannot be read (%s)", id_, type(error).__name__)
+            return None
+        return dict(row) if row["expiry_notice"] and row["status"] == "active" else None
 
     def next_expiry(self, connection: sa.Connection) -> dt.datetime | None:
         """When the next one expires."""

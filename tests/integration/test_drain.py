@@ -360,8 +360,54 @@ def test_a_subscription_ends_in_the_middle_of_a_drain(sqlite_url: str, inbox: In
     begun = time.monotonic()
     engine.run(time_slice=20)
     assert time.monotonic() - begun < 10
+    assert dt.datetime.now(dt.timezone.utc) > soon
     with world.engine.connect() as connection:
         assert connection.scalar(sa.select(world.tables.subscription.c.status)) == "expired"
+    engine.transport.close()
+    world.engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("former_secrets", "'[{'"), ("secret", "CAST(x'ff' AS TEXT)")],
+)
+def test_a_damaged_subscription_expires_like_others_and_keeps_none_from_it(
+    sqlite_url: str, column: str, value: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(sqlite_url)
+    engine = Engine(world)
+    for _ in range(3):
+        world.subscribe("*", expires_at=world.now - dt.timedelta(seconds=1))
+    with world.engine.begin() as connection:
+        connection.exec_driver_sql(
+            f"UPDATE resthooks_subscription SET {column} = {value} WHERE rowid = 1"
+        )
+    begun = time.monotonic()
+    assert engine.run(time_slice=20) is None
+    assert time.monotonic() - begun < 10
+    with world.engine.connect() as connection:
+        statuses = connection.scalars(sa.select(world.tables.subscription.c.status)).all()
+    assert statuses == 3 * ["expired"]
+    assert "with text" not in caplog.text
+    engine.transport.close()
+    world.engine.dispose()
+
+
+def test_an_event_whose_type_is_no_text_does_not_keep_others_from_being_sent(
+    sqlite_url: str, inbox: Inbox
+) -> None:
+    world = World(sqlite_url)
+    engine = Engine(world)
+    world.subscribe("*", target_url=inbox.url())
+    world.happen()
+    world.outbox.fan_out(10)
+    world.happen()
+    with world.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE resthooks_event SET type = CAST(x'ff' AS TEXT) WHERE fanned_out_at IS NULL"
+        )
+    engine.run(time_slice=1)
+    assert len(inbox.requests) == 1
     engine.transport.close()
     world.engine.dispose()
 

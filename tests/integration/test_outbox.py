@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from world import START, World
 
 from flask_resthooks import ids, models, signing
-from flask_resthooks.outbox import Outbox
+from flask_resthooks.outbox import Outbox, claiming
 from flask_resthooks.outbox.subscriptions import _expiring
 
 
@@ -395,3 +395,15 @@ def test_answers_that_are_given_no_more_are_removed_whatever_the_retention(
     assert world.outbox.tidy(0, 0.0) == old
     with world.engine.connect() as connection:
         assert connection.scalars(sa.select(world.tables.answer.c.key)).all() == ["60"]
+
+
+def test_long_events_are_claimed_as_short_ones_are(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.subscribe("*")
+    events = world.happen(count=5)
+    world.outbox.fan_out(10)
+    monkeypatch.setattr(claiming, "IN_ONE_PIECE", 0)
+    claims = world.outbox.claim(10, 60)
+    assert sorted(claim.event.id for claim in claims) == sorted(events)
+    assert all(claim.event.data for claim in claims)
