@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import bench_app
@@ -152,10 +152,30 @@ def _commits(database: SQLAlchemy, model: Any, number: int) -> float:
 
 def _add_all(database: SQLAlchemy, model: Any, number: int) -> float:
     """Seconds for so many new records in one commit."""
-    start = time.perf_counter()
-    database.session.add_all(model(**_values(n)) for n in range(number))
-    database.session.commit()
-    return time.perf_counter() - start
+    with _unprepared(database):
+        start = time.perf_counter()
+        database.session.add_all(model(**_values(n)) for n in range(number))
+        database.session.commit()
+        return time.perf_counter() - start
+
+
+@contextlib.contextmanager
+def _unprepared(database: SQLAlchemy) -> Iterator[None]:
+    """Have PostgreSQL plan a statement of thousands of parameters each time.
+
+    Once psycopg has prepared it, PostgreSQL changes its mind now and then whether to plan it anew,
+    which takes longer than all the rest: one side would have the luck, and the other would not.
+    """
+    driver: Any = database.session.connection().connection.driver_connection
+    threshold = getattr(driver, "prepare_threshold", None)
+    if threshold is None:
+        yield
+        return
+    driver.prepare_threshold = None
+    try:
+        yield
+    finally:
+        driver.prepare_threshold = threshold
 
 
 def _insert(database: SQLAlchemy, model: Any, number: int) -> float:
