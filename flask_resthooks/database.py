@@ -143,12 +143,8 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
-    def transaction(self, *, durable: bool = True) -> Iterator[sa.Connection]:
-        """For writing; committed at the end, rolled back by an exception.
-
-        :param durable: False lets PostgreSQL answer before it is on disk. Whatever is committed
-            after it still comes after it; a crash may forget both, never this one alone.
-        """
+    def transaction(self) -> Iterator[sa.Connection]:
+        """For writing; committed at the end, rolled back by an exception."""
         with (
             _showing_nothing(),
             self._turn() as patience,
@@ -157,8 +153,6 @@ class Database:
         ):
             if self.sqlite:
                 _become_the_writer(connection, patience)
-            elif not durable:
-                connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
             yield connection
 
     @contextlib.contextmanager

@@ -315,6 +315,10 @@ class PostgresServer(_Server):
         """Shut it down: connections break, new ones are refused; what was committed is kept."""
         self._end(signal.SIGINT)
 
+    def crash(self) -> None:
+        """End it at once: what was written to its log is kept, and nothing else."""
+        self._end(signal.SIGQUIT)
+
     def _run_as_nobody(self) -> None:
         try:
             nobody = pwd.getpwnam("nobody")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from servers import PostgresServer
 from world import START, World
 
 from flask_resthooks import ids, models, signing
@@ -97,6 +98,22 @@ def test_a_lease_that_has_run_out_lets_another_claim(world: World) -> None:
     (second,) = world.outbox.claim(10, 60)
     assert second.delivery_id == first.delivery_id
     assert second.lease != first.lease
+
+
+def test_a_claim_is_not_forgotten_by_a_database_that_crashes(
+    postgres_server: PostgresServer, postgresql_url: str
+) -> None:
+    """Else what is on its way would be claimed and sent once more."""
+    world = World(f"{postgresql_url}&options=-csynchronous_commit%3Don")
+    world.subscribe("*")
+    world.happen()
+    assert world.outbox.fan_out(10) == (1, 1)
+    assert len(world.outbox.claim(10, lease=60)) == 1
+    world.engine.dispose()
+    postgres_server.crash()
+    postgres_server.start()
+    assert [row.status for row in world.deliveries()] == ["sending"]
+    world.engine.dispose()
 
 
 def test_a_late_settle_is_recorded_and_changes_nothing(world: World) -> None:

@@ -192,8 +192,9 @@ def test_it_is_closed_though_it_is_just_being_looked_at(make: Make) -> None:
 
     def closed_meanwhile() -> int:
         if not ends:
-            ends.append(threading.Thread(target=crew.close, daemon=True))
-            ends[0].start()
+            end = threading.Thread(target=crew.close, daemon=True)
+            end.start()
+            ends.append(end)
             crew._stopped.wait(20)
             desk.end.release(100)
         return 0
