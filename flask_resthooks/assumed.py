@@ -50,6 +50,9 @@ class _Kind:
     text: Callable[[Any], Any]
 
 
+_as_json = json.JSONEncoder(ensure_ascii=False).encode
+
+
 def _as_it_is(value: Any) -> Any:
     return value
 
@@ -171,7 +174,7 @@ class Assumed:
                 return None
             else:
                 given.append(text)
-        assumed = json.dumps(given, ensure_ascii=False)
+        assumed = _as_json(given)
         if len(assumed) > MOST_TEXT or not is_unicode(assumed):
             return None
         return {"assumed": assumed, **{f"key_{n}": value for n, value in enumerate(key)}}

@@ -320,7 +320,9 @@ class RESTHooks:
 
     def _wake(self) -> None:
         """After a commit with events. An app that was not initialised has no queue to wake."""
-        state = flask.current_app.extensions.get("resthooks") if flask.current_app else None
+        if not flask.has_app_context():
+            return
+        state = flask.current_app.extensions.get("resthooks")
         if state is not None:
             state.wakeups.wake()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -28,6 +29,13 @@ class ReadingSession(orm.Session):
         """The host's connection, whatever is asked of this session."""
         assert self._connection_of is not None, "this session only tells who listens"
         return self._connection_of(mapper, clause)
+
+
+@functools.lru_cache(maxsize=256)
+def _write_to(table: Any) -> sa.Update:
+    """What an app's own choice of a database may ask for: a statement that writes."""
+    update: sa.Update = table.update()
+    return update
 
 
 class Reader:
@@ -64,8 +72,9 @@ class Reader:
 
     def enlist(self, mapper: orm.Mapper[Any]) -> sa.Connection:
         """The same, with the host's savepoints: it makes them when it is asked for a connection."""
-        write = mapper.primary_key[0].table.update()
-        return self._host.connection(bind_arguments={"mapper": mapper, "clause": write})
+        return self._host.connection(
+            bind_arguments={"mapper": mapper, "clause": _write_to(mapper.primary_key[0].table)}
+        )
 
     def _connection_of(self, mapper: Any, clause: Any) -> sa.Connection:
         if mapper is None:

@@ -33,7 +33,7 @@ REDIS_TIMEOUT = 0.2
 WAKE_LIMIT = 0.3
 """Seconds that the end of a process, and a commit in an RQ job, wait for a wake-up."""
 
-PAUSE = 0.005
+PAUSE = 0.02
 """Seconds from one wake-up of a process to the next: commits meanwhile share it."""
 
 REDIS_PAUSE = 5.0
