@@ -1,10 +1,10 @@
 """Engine: a record as its session has it, if the database holds the same.
 
-What is told of a record is what the database holds of it, which costs a round trip to read: half of
-what an event adds to a commit on PostgreSQL. Nearly always that is what the session has in memory.
-So its event is written under the condition that it is, by the statement that writes it. The
-database compares; where anything differs (a trigger, a column of another type than the model's, a
-default), no row is written, and the record is read.
+What is told of a record is what the database holds of it. To read it is half of what an event adds
+to a commit: on PostgreSQL a round trip, on SQLite a statement. Nearly always it is what the session
+has in memory. So its event is written under the condition that it is, by the statement that writes
+it. The database compares; where anything differs (a trigger, a column of another type than the
+model's, a default), no row is written, and the record is read.
 
 Only for values of which their text in JSON, and the type of their column, say all there is to know.
 """
@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import operator
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,25 +37,35 @@ MOST_SPARED = 1024
 """Records of a kind that are read without an attempt, once attempts have failed again and again."""
 
 
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+@dataclass(frozen=True)
+class _Held:
+    """How a database holds the values of a kind.
+
+    :param types: that it may have there, by the database's names: those of the column (PostgreSQL),
+        or of the value itself (SQLite).
+    :param text: what stands for one in JSON; None if it may come back as another one.
+    :param compared: what is compared with that, of a column.
+    """
+
+    types: str
+    text: Callable[[Any], Any]
+    compared: Callable[[Any], Any] = _as_it_is
+
+
 @dataclass(frozen=True)
 class _Kind:
     """Values that come back as they were given.
 
     :param python: their type.
-    :param columns: the types that a column may have in PostgreSQL for that, by name.
-    :param text: what stands for one in JSON; None if it may come back as another one.
     """
 
     python: type
-    columns: str
-    text: Callable[[Any], Any]
-
-
-_as_json = json.JSONEncoder(ensure_ascii=False).encode
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
+    postgresql: _Held
+    sqlite: _Held
 
 
 def _moment(value: dt.datetime) -> str | None:
@@ -68,14 +79,30 @@ def _moment(value: dt.datetime) -> str | None:
     return f"{text[:19]}{text[19:26].rstrip('0').rstrip('.')}{text[26:]}"
 
 
-_INTEGER = _Kind(int, "smallint,integer,bigint", _as_it_is)
-_TEXT = _Kind(str, "text,character varying,character", _as_it_is)
-_MOMENT = _Kind(dt.datetime, "timestamp without time zone,timestamp with time zone", _moment)
+def _stored_moment(value: dt.datetime) -> str | None:
+    """As SQLAlchemy stores it in SQLite, without its zone."""
+    return value.isoformat(" ", "microseconds") if value.tzinfo is None else None
+
+
+def _with_fraction(column: Any) -> Any:
+    """SQLite's own `CURRENT_TIMESTAMP` has none."""
+    text = sa.type_coerce(column, sa.Text)
+    is_short = sa.func.length(text) == sa.literal_column("19")
+    return sa.case((is_short, text.concat(sa.literal_column("'.000000'"))), else_=text)
+
+
+_INTEGER = _Kind(int, _Held("smallint,integer,bigint", _as_it_is), _Held("integer", _as_it_is))
+_TEXT = _Kind(str, _Held("text,character varying,character", _as_it_is), _Held("text", _as_it_is))
+_MOMENT = _Kind(
+    dt.datetime,
+    _Held("timestamp without time zone,timestamp with time zone", _moment),
+    _Held("text", _stored_moment, _with_fraction),
+)
 
 KINDS: Mapping[type, _Kind] = {
     sa.BigInteger: _INTEGER,
-    sa.Boolean: _Kind(bool, "boolean", _as_it_is),
-    sa.Date: _Kind(dt.date, "date", dt.date.isoformat),
+    sa.Boolean: _Kind(bool, _Held("boolean", _as_it_is), _Held("integer", int)),
+    sa.Date: _Kind(dt.date, _Held("date", dt.date.isoformat), _Held("text", dt.date.isoformat)),
     sa.DateTime: _MOMENT,
     sa.Integer: _INTEGER,
     sa.SmallInteger: _INTEGER,
@@ -83,23 +110,30 @@ KINDS: Mapping[type, _Kind] = {
     sa.Text: _TEXT,
     sa.Unicode: _TEXT,
     sa.UnicodeText: _TEXT,
-    sa.Uuid: _Kind(uuid.UUID, "uuid", str),
+    sa.Uuid: _Kind(uuid.UUID, _Held("uuid", str), _Held("text", operator.attrgetter("hex"))),
 }
 """By the type of a column in its model. What is no such value, and no None, is read."""
 
+DIALECTS: Mapping[str, Callable[[Any], str]] = {
+    "postgresql": json.JSONEncoder(ensure_ascii=False).encode,
+    "sqlite": json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode,
+}
+"""Databases that compare, and JSON as each of them writes it."""
+
 
 def _kind(type_: Any) -> _Kind | None:
-    if "postgresql" in type_._variant_mapping:  # another type there
-        return None
     if isinstance(type_, sa.Uuid) and not (type_.native_uuid and type_.as_uuid):
         return None
-    return KINDS.get(type(type_))
+    kind = KINDS.get(type(type_))
+    there = [type_._variant_mapping[name] for name in DIALECTS if name in type_._variant_mapping]
+    return kind if all(_kind(variant) is kind for variant in there) else None
 
 
 class Assumed:
     """What sessions have in memory of the records of one mapped class that is read as rows.
 
-    `types`: those of the parameters that are a record's key.
+    `types`: those of the parameters that are a record's key. `conditions`: whether the database
+    holds what was assumed, by the name of its dialect.
     """
 
     def __init__(self, plain: Plain, kinds: list[_Kind]) -> None:
@@ -107,17 +141,15 @@ class Assumed:
         self._kinds = kinds
         keys, columns = plain.keys, [*plain.keys, *plain.columns.values()]
         self.types = {f"key_{n}": key.type for n, key in enumerate(keys)}
-        there = sa.cast(sa.func.json_build_array(*columns), sa.Text)
-        held = sa.and_(
-            *[key == sa.bindparam(f"key_{n}", type_=key.type) for n, key in enumerate(keys)],
-            there == sa.bindparam("assumed", type_=sa.Text),
-            *[
-                sa.cast(sa.func.pg_typeof(column), sa.Text)
-                == sa.any_(sa.literal_column(f"'{{{kind.columns}}}'::text[]"))
-                for column, kind in zip(columns, kinds, strict=True)
-            ],
+        is_it = sa.and_(
+            *[key == sa.bindparam(f"key_{n}", type_=key.type) for n, key in enumerate(keys)]
         )
-        self.condition = sa.exists().where(held)
+        compared = {"postgresql": _on_postgresql, "sqlite": _on_sqlite}
+        self._held = {name: [getattr(kind, name) for kind in kinds] for name in compared}
+        self.conditions = {
+            name: sa.exists().where(is_it, compare(columns, self._held[name]))
+            for name, compare in compared.items()
+        }
         self._spared = 0
         self._to_spare = 0
 
@@ -162,19 +194,21 @@ class Assumed:
         values = made if instance is None else self.values(instance, new=new)
         return None if values is None else Found(key, values)
 
-    def parameters(self, found: Found) -> dict[str, Any] | None:
-        """Of `condition`; None if there is a value that may come back as another one."""
+    def parameters(self, found: Found, dialect: str) -> dict[str, Any] | None:
+        """Of the condition for that dialect; None if there is a value that may come back as
+        another one."""
         assert found.values is not None
         key = found.key[1]
         given: list[Any] = []
-        for value, kind in zip((*key, *found.values.values()), self._kinds, strict=True):
+        values = (*key, *found.values.values())
+        for value, kind, held in zip(values, self._kinds, self._held[dialect], strict=True):
             if value is None:
                 given.append(None)
-            elif type(value) is not kind.python or (text := kind.text(value)) is None:
+            elif type(value) is not kind.python or (text := held.text(value)) is None:
                 return None
             else:
                 given.append(text)
-        assumed = _as_json(given)
+        assumed = DIALECTS[dialect](given)
         if len(assumed) > MOST_TEXT or not is_unicode(assumed):
             return None
         return {"assumed": assumed, **{f"key_{n}": value for n, value in enumerate(key)}}
@@ -183,3 +217,29 @@ class Assumed:
         """What came of it: an assumption that is never right costs a round trip, too."""
         self._spared = 0
         self._to_spare = 0 if was_right else min(2 * self._to_spare + 1, MOST_SPARED)
+
+
+_ASSUMED = sa.bindparam("assumed", type_=sa.Text)
+
+
+def _on_postgresql(columns: Sequence[Any], held: Sequence[_Held]) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        sa.cast(sa.func.json_build_array(*columns), sa.Text) == _ASSUMED,
+        *[
+            sa.cast(sa.func.pg_typeof(column), sa.Text)
+            == sa.any_(sa.literal_column(f"'{{{one.types}}}'::text[]"))
+            for column, one in zip(columns, held, strict=True)
+        ],
+    )
+
+
+def _on_sqlite(columns: Sequence[Any], held: Sequence[_Held]) -> sa.ColumnElement[bool]:
+    """In this order: JSON has no place for a value that is a blob."""
+    pairs = list(zip(columns, held, strict=True))
+    of_these_types = [
+        sa.func.typeof(column).in_(sa.literal_column(f"'{name}'") for name in (one.types, "null"))
+        for column, one in pairs
+    ]
+    as_json = sa.func.json_array(*[one.compared(column) for column, one in pairs])
+    there = sa.case((sa.and_(*of_these_types), as_json))
+    return there == _ASSUMED

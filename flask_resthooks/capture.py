@@ -26,6 +26,7 @@ import sqlalchemy as sa
 from sqlalchemy import event, orm
 
 from . import bulk
+from .assumed import DIALECTS
 from .difference import (
     EXISTED,
     After,
@@ -355,14 +356,15 @@ class Capture:
     ) -> Row | None:
         """Write the event of the only record that was touched as the session has it, if that is
         what the database has; None if that is not known."""
-        if len(notes.before) != 1 or connection.dialect.name != "postgresql":
+        dialect = connection.dialect.name
+        if len(notes.before) != 1 or dialect not in DIALECTS:
             return None
         ((key, (record_type, before)),) = notes.before.items()
         assumed = record_type.assumed
         if assumed is None or notes.reader.connection_for(record_type.mapper) is not connection:
             return None
         found = assumed.found(session, key, notes.made_values, new=before is None)
-        parameters = None if found is None else assumed.parameters(found)
+        parameters = None if found is None else assumed.parameters(found, dialect)
         if found is None or parameters is None:
             return None
         try:

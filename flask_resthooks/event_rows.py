@@ -38,7 +38,7 @@ class EventRows:
         self._together = _together(table)
         self._types = {name: table.c[name].type for name in NAMES}
         self._prepared = _ByDialect(self.insert, self._types)
-        self._conditional: weakref.WeakKeyDictionary[Assumed, _ByDialect] = (
+        self._conditional: weakref.WeakKeyDictionary[Assumed, dict[str, _ByDialect]] = (
             weakref.WeakKeyDictionary()
         )
 
@@ -60,19 +60,16 @@ class EventRows:
     ) -> bool:
         """Write a row if the database holds of its record what was assumed; whether it was written.
 
-        :param connection: to PostgreSQL.
-        :param parameters: of `assumed`.
+        :param connection: to one of `assumed.DIALECTS`.
+        :param parameters: of `assumed`, for that dialect.
         """
         if _needs_statements(connection):
             return False
-        prepared = self._conditional.get(assumed)
+        dialect = connection.dialect.name
+        of_assumed = self._conditional.setdefault(assumed, {})
+        prepared = of_assumed.get(dialect)
         if prepared is None:
-            given = [sa.bindparam(f"event_{name}", type_=self._types[name]) for name in NAMES]
-            under_condition = self.insert.from_select(
-                NAMES, sa.select(*given).where(assumed.condition), include_defaults=False
-            )
-            types = {f"event_{name}": type_ for name, type_ in self._types.items()} | assumed.types
-            prepared = self._conditional[assumed] = _ByDialect(under_condition, types)
+            prepared = of_assumed[dialect] = self._under(assumed, dialect)
         values = {f"event_{name}": row[name] for name in NAMES}
         count = prepared.execute(connection, [{**parameters, **values}])
         if count not in (0, 1):  # a driver that does not say: it may be there
@@ -80,6 +77,14 @@ class EventRows:
             connection.execute(table.delete().where(table.c.id == row["id"]))
         assumed.tell(count == 1)
         return count == 1
+
+    def _under(self, assumed: Assumed, dialect: str) -> _ByDialect:
+        """The `insert` under a condition."""
+        given = [sa.bindparam(f"event_{name}", type_=self._types[name]) for name in NAMES]
+        chosen = sa.select(*given).where(assumed.conditions[dialect])
+        insert = self.insert.from_select(NAMES, chosen, include_defaults=False)
+        types = {f"event_{name}": type_ for name, type_ in self._types.items()} | assumed.types
+        return _ByDialect(insert, types)
 
 
 def _needs_statements(connection: sa.Connection) -> bool:
