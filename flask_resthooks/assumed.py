@@ -14,6 +14,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import operator
+import sqlite3
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,15 +85,23 @@ def _stored_moment(value: dt.datetime) -> str | None:
     return value.isoformat(" ", "microseconds") if value.tzinfo is None else None
 
 
+def _as_text(column: Any, end: str = "") -> Any:
+    """As no more than that: of a generated column, SQLite remembers that it is JSON."""
+    return sa.type_coerce(column, sa.Text).concat(sa.literal_column(f"'{end}'"))
+
+
 def _with_fraction(column: Any) -> Any:
     """SQLite's own `CURRENT_TIMESTAMP` has none."""
-    text = sa.type_coerce(column, sa.Text)
-    is_short = sa.func.length(text) == sa.literal_column("19")
-    return sa.case((is_short, text.concat(sa.literal_column("'.000000'"))), else_=text)
+    is_short = sa.func.length(column) == sa.literal_column("19")
+    return sa.case((is_short, _as_text(column, ".000000")), else_=_as_text(column))
 
 
 _INTEGER = _Kind(int, _Held("smallint,integer,bigint", _as_it_is), _Held("integer", _as_it_is))
-_TEXT = _Kind(str, _Held("text,character varying,character", _as_it_is), _Held("text", _as_it_is))
+_TEXT = _Kind(
+    str,
+    _Held("text,character varying,character", _as_it_is),
+    _Held("text", _as_it_is, _as_text),
+)
 _MOMENT = _Kind(
     dt.datetime,
     _Held("timestamp without time zone,timestamp with time zone", _moment),
@@ -102,7 +111,11 @@ _MOMENT = _Kind(
 KINDS: Mapping[type, _Kind] = {
     sa.BigInteger: _INTEGER,
     sa.Boolean: _Kind(bool, _Held("boolean", _as_it_is), _Held("integer", int)),
-    sa.Date: _Kind(dt.date, _Held("date", dt.date.isoformat), _Held("text", dt.date.isoformat)),
+    sa.Date: _Kind(
+        dt.date,
+        _Held("date", dt.date.isoformat),
+        _Held("text", dt.date.isoformat, _as_text),
+    ),
     sa.DateTime: _MOMENT,
     sa.Integer: _INTEGER,
     sa.SmallInteger: _INTEGER,
@@ -110,7 +123,9 @@ KINDS: Mapping[type, _Kind] = {
     sa.Text: _TEXT,
     sa.Unicode: _TEXT,
     sa.UnicodeText: _TEXT,
-    sa.Uuid: _Kind(uuid.UUID, _Held("uuid", str), _Held("text", operator.attrgetter("hex"))),
+    sa.Uuid: _Kind(
+        uuid.UUID, _Held("uuid", str), _Held("text", operator.attrgetter("hex"), _as_text)
+    ),
 }
 """By the type of a column in its model. What is no such value, and no None, is read."""
 
@@ -211,12 +226,38 @@ class Assumed:
         assumed = DIALECTS[dialect](given)
         if len(assumed) > MOST_TEXT or not is_unicode(assumed):
             return None
+        if dialect == "sqlite" and not _LOST.isdisjoint(assumed):
+            return None
         return {"assumed": assumed, **{f"key_{n}": value for n, value in enumerate(key)}}
 
     def tell(self, was_right: bool) -> None:
         """What came of it: an assumption that is never right costs a round trip, too."""
         self._spared = 0
         self._to_spare = 0 if was_right else min(2 * self._to_spare + 1, MOST_SPARED)
+
+
+_LOST = {"\ufffe", "\uffff"}
+"""Characters that SQLite may read as others, in a database in UTF-16."""
+
+_CONVERTERS = {"DATE", "TIMESTAMP"}
+"""Python's own, of what is read from SQLite; those that SQLAlchemy's own types live with."""
+
+_REFUSALS = ("too many arguments", "Expression tree", "no such function", "stack overflow")
+"""What SQLite says of a statement that it does not take, where its limits were lowered."""
+
+
+def as_read(connection: sa.Connection) -> bool:
+    """Whether the driver gives back a text as it is stored: an app may have told it otherwise."""
+    if connection.dialect.name != "sqlite":
+        return True
+    driver: Any = connection.connection.dbapi_connection
+    converters = getattr(sqlite3, "converters", _CONVERTERS)
+    return getattr(driver, "text_factory", str) is str and _CONVERTERS.issuperset(converters)
+
+
+def is_refusal(error: sa.exc.OperationalError) -> bool:
+    """Whether it is the statement that the database does not take; then nothing has happened."""
+    return any(words in str(error.orig) for words in _REFUSALS)
 
 
 _ASSUMED = sa.bindparam("assumed", type_=sa.Text)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from . import formats, ids
-from .assumed import Assumed
+from .assumed import Assumed, as_read, is_refusal
 from .errors import CaptureError
 from .models import EVENT, OWNER_LENGTH, utcnow
 from .representation import RESOURCE_LENGTH
@@ -63,7 +63,7 @@ class EventRows:
         :param connection: to one of `assumed.DIALECTS`.
         :param parameters: of `assumed`, for that dialect.
         """
-        if _needs_statements(connection):
+        if _needs_statements(connection) or not as_read(connection):
             return False
         dialect = connection.dialect.name
         of_assumed = self._conditional.setdefault(assumed, {})
@@ -71,7 +71,12 @@ class EventRows:
         if prepared is None:
             prepared = of_assumed[dialect] = self._under(assumed, dialect)
         values = {f"event_{name}": row[name] for name in NAMES}
-        count = prepared.execute(connection, [{**parameters, **values}])
+        try:
+            count = prepared.execute(connection, [{**parameters, **values}])
+        except sa.exc.OperationalError as error:
+            if not is_refusal(error):
+                raise
+            count = 0
         if count not in (0, 1):  # a driver that does not say: it may be there
             table = self.insert.table
             connection.execute(table.delete().where(table.c.id == row["id"]))

@@ -25,6 +25,8 @@ from runs import Run
 ROUND_TIMEOUT = 40.0
 """Seconds that the deliveries of one round may take."""
 
+CLIENTS = ("httpx", "httpx2")
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -49,9 +51,12 @@ def main() -> None:
             ready[peer] = environments.prepare(peer)
         except environments.Unavailable as why:
             left_out[peer.name] = str(why).strip()
-    names = ("django", "celery", "flask", "sqlalchemy", "requests", "httpx", "httpx2")
+    names = ("django", "celery", "flask", "sqlalchemy", "requests")
     versions = {
-        peer.name: environments.versions(binaries, (peer.name, *names))
+        # Ours is installed beside its tests, which bring clients that it does not use.
+        peer.name: environments.versions(
+            binaries, (peer.name, *names, *(peer.packages and CLIENTS))
+        )
         for peer, binaries in ready.items()
     }
     parts = {"machine": page.machine(options.rounds, versions, left_out)}

@@ -187,7 +187,13 @@ def create(
             f"the transport {name!r} cannot be made: it must take the keywords "
             f"{', '.join(keywords)}, and {error}"
         ) from None
-    return maker(**keywords)
+    made = maker(**keywords)
+    missing = [
+        method for method in ("submit", "close") if not callable(getattr(made, method, None))
+    ]
+    if missing:
+        raise ValueError(f"the transport {name!r} has no {' and no '.join(missing)}()")
+    return made
 
 
 def find(name: str) -> Callable[..., Transport]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import sqlite3
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +20,7 @@ from marshmallow import fields
 from sqlalchemy import orm
 
 from flask_resthooks import models
-from flask_resthooks.assumed import MOST_SPARED, Assumed
+from flask_resthooks.assumed import MOST_SPARED, Assumed, is_refusal
 from flask_resthooks.capture import Capture, Resource
 from flask_resthooks.errors import CaptureError
 from flask_resthooks.event_rows import _ByDialect
@@ -342,6 +344,61 @@ def test_what_sqlite_makes_of_it_is_told(
     assert json.dumps({name: data[name] for name in told}) == json.dumps(told)
 
 
+@pytest.mark.parametrize("limit", ["SQLITE_LIMIT_FUNCTION_ARG", "SQLITE_LIMIT_EXPR_DEPTH"])
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="limits cannot be set")
+def test_a_statement_that_sqlite_does_not_take_fails_no_commit(on_sqlite: Host, limit: str) -> None:
+    def lower(connection: Any, record: Any) -> None:
+        connection.setlimit(getattr(sqlite3, limit), 8)
+
+    sa.event.listen(on_sqlite.engine, "connect", lower)
+    on_sqlite.engine.dispose()
+    with on_sqlite.commit() as session:
+        session.add_all([Thing(name="Ada")])
+    assert on_sqlite.reads() == 1
+    assert [data["name"] for data in on_sqlite.data()] == ["Ada"]
+
+
+def test_a_lock_is_no_refusal() -> None:
+    error = sa.exc.OperationalError("", None, sqlite3.OperationalError("database is locked"))
+    assert not is_refusal(error)
+
+
+def test_what_sqlite_makes_of_a_generated_column_is_told(on_sqlite: Host) -> None:
+    on_sqlite.execute("ALTER TABLE thing RENAME COLUMN text TO typed")
+    on_sqlite.execute("ALTER TABLE thing ADD text TEXT AS (json_quote(name)) VIRTUAL")
+    on_sqlite.execute("INSERT INTO thing (id, owner, name) VALUES (7, '1', 'x')")
+    with on_sqlite.commit() as session:
+        session.get_one(Thing, 7).name = '"x"'
+    assert on_sqlite.data()[0]["text"] == json.dumps('"x"')
+
+
+def test_texts_that_utf_16_loses_are_read(sqlite_url: str) -> None:
+    with host_of(sqlite_url) as host:
+        _add(host, {"name": "\ufffe"})
+        assert host.reads() == 1
+
+
+def test_what_the_driver_makes_of_a_text_is_told(on_sqlite: Host) -> None:
+    def latin(connection: Any, record: Any) -> None:
+        connection.text_factory = lambda text: text.decode("latin-1")
+
+    sa.event.listen(on_sqlite.engine, "connect", latin)
+    on_sqlite.engine.dispose()
+    _add(on_sqlite, {"name": "\xe9"})
+    with on_sqlite.engine.connect() as connection:
+        connection.connection.dbapi_connection.text_factory = str  # type: ignore[union-attr]
+        (text,) = connection.scalars(sa.select(TABLES.event.c.data))
+    assert json.loads(text)["name"] == "\xc3\xa9"
+
+
+def test_a_drivers_own_converters_are_heeded(
+    on_sqlite: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sqlite3.converters, "VARCHAR", bytes.decode)  # type: ignore[attr-defined]
+    _add(on_sqlite, {"name": "Ada"})
+    assert on_sqlite.reads() == 1
+
+
 def test_a_blob_in_the_place_of_a_text_is_no_error(on_sqlite: Host) -> None:
     on_sqlite.execute(LOUD.replace("name = upper(NEW.name)", "text = x'41'"))
     with pytest.raises(CaptureError, match="bytes"):  # what reading it comes to
@@ -404,7 +461,7 @@ VALUES = st.fixed_dictionaries(
 
 
 @given(first=VALUES, then=VALUES)
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_told_is_what_would_be_read(
     host: Host, first: dict[str, Any], then: dict[str, Any]
 ) -> None:

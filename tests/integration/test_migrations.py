@@ -390,6 +390,7 @@ def test_a_job_of_a_plain_rq_worker_says_it_once_and_goes_on_after_the_upgrade(
         for _ in range(5):
             old.hooks.emit("thing.done", {}, owner="1")
             old.db.session.commit()
+            assert plant.wakeups.wait(20)
             _run_jobs(queue)
     (said,) = [each for each in caplog.records if each.levelno == logging.ERROR]
     assert said.getMessage().startswith("no hooks are sent: the database does not fit")

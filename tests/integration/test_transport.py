@@ -1226,6 +1226,17 @@ def test_what_is_wrong_with_a_place_is_told(name: str, told: str) -> None:
         create(name, **OPTIONS)
 
 
+def test_a_transport_that_lacks_a_method_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "half_a_transport.py").write_text(
+        "class Half:\n    def __init__(self, **options): pass\n    submit = None\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"'half_a_transport:Half' has no submit and no close\(\)"):
+        create("half_a_transport:Half", **OPTIONS)
+
+
 def test_an_error_inside_ones_own_module_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
