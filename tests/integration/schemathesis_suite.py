@@ -50,7 +50,7 @@ FUTURE = (
 )
 
 SETTINGS = hypothesis.settings(
-    max_examples=int(os.environ.get("RESTHOOKS_API_EXAMPLES", "12")),
+    max_examples=int(os.environ.get("RESTHOOKS_API_EXAMPLES", "8")),
     deadline=None,
     derandomize=True,
     database=None,
@@ -161,7 +161,7 @@ def test_the_api_does_what_its_document_says(case: schemathesis.Case) -> None:
 
 def test_a_walk_through_the_api_finds_nothing() -> None:
     machine = SCHEMA.as_state_machine()
-    machine.run(settings=hypothesis.settings(SETTINGS, max_examples=20, stateful_step_count=5))
+    machine.run(settings=hypothesis.settings(SETTINGS, max_examples=12, stateful_step_count=5))
 
 
 @pytest.mark.parametrize("version", ["3.0.3", "3.1.0"])

@@ -1,6 +1,6 @@
 """Random transactions against a plain model of what their net difference must be.
 
-RESTHOOKS_CAPTURE_RUNS says how many histories are tried on SQLite (default: 60); a tenth as many
+RESTHOOKS_CAPTURE_RUNS says how many histories are tried on SQLite (default: 40); a tenth as many
 are tried on PostgreSQL.
 """
 
@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 from sqlalchemy.dialects import postgresql, sqlite
 
-RUNS = int(os.environ.get("RESTHOOKS_CAPTURE_RUNS", "60"))
+RUNS = int(os.environ.get("RESTHOOKS_CAPTURE_RUNS", "40"))
 KEYS = st.integers(1, 4)
 VALUES = st.integers(0, 2)
 TAGS = st.sets(st.integers(1, 2))
