@@ -48,6 +48,9 @@ FUTURE = (
     r"([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]{1,12})?"
     r"([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
 )
+_VISIBLE = r"[\x21-\x7e\xa1-\xac\xae-\xff]"
+VALUE = rf"^{_VISIBLE}+([ \t]+{_VISIBLE}+)*$"
+"""What a header may hold: any other text is refused."""
 
 SETTINGS = hypothesis.settings(
     max_examples=int(os.environ.get("RESTHOOKS_API_EXAMPLES", "8")),
@@ -93,7 +96,7 @@ def _narrowed(document: dict[str, Any], ids: dict[str, list[str]]) -> dict[str, 
         properties = schemas[f"RESTHooksSubscription{name}"]["properties"]
         properties["headers"] = {
             "type": "object",
-            "properties": {"X-Team": {"type": "string", "pattern": "^[a-z]{1,9}$"}},
+            "properties": {"X-Team": {"type": "string", "pattern": VALUE}},
             "additionalProperties": False,
         }
         properties["target_url"]["format"] = "callable-url"
