@@ -383,14 +383,14 @@ def test_several_black_holes_leave_room_for_others(world: World, make: Make, inb
         world.outbox.fan_out(5_000)
         world.later(1)
         world.subscribe("*", owner="good", target_url=inbox.url())
-        engine = make(concurrency=16, timeout=8, connect_timeout=8, lease=60)
-        thread = threading.Thread(target=lambda: engine.run(time_slice=4))
+        engine = make(concurrency=16, timeout=10, connect_timeout=10, lease=60)
+        thread = threading.Thread(target=lambda: engine.run(time_slice=8))
         thread.start()
         time.sleep(1.5)
         began = len(inbox.requests)
         world.happen(owner="good", count=100)
         try:
-            arrived = inbox.wait_for(100, timeout=6)
+            arrived = inbox.wait_for(100, timeout=8.4)
         finally:
             for one in holes:
                 one.closing.set()
