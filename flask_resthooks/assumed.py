@@ -85,6 +85,11 @@ def _stored_moment(value: dt.datetime) -> str | None:
     return value.isoformat(" ", "microseconds") if value.tzinfo is None else None
 
 
+def _stored_text(value: str) -> str | None:
+    """In a database in UTF-16, SQLite may read these two characters as others."""
+    return None if "\ufffe" in value or "\uffff" in value else value
+
+
 def _as_text(column: Any, end: str = "") -> Any:
     """As no more than that: of a generated column, SQLite remembers that it is JSON."""
     return sa.type_coerce(column, sa.Text).concat(sa.literal_column(f"'{end}'"))
@@ -100,7 +105,7 @@ _INTEGER = _Kind(int, _Held("smallint,integer,bigint", _as_it_is), _Held("intege
 _TEXT = _Kind(
     str,
     _Held("text,character varying,character", _as_it_is),
-    _Held("text", _as_it_is, _as_text),
+    _Held("text", _stored_text, _as_text),
 )
 _MOMENT = _Kind(
     dt.datetime,
@@ -226,8 +231,6 @@ class Assumed:
         assumed = DIALECTS[dialect](given)
         if len(assumed) > MOST_TEXT or not is_unicode(assumed):
             return None
-        if dialect == "sqlite" and not _LOST.isdisjoint(assumed):
-            return None
         return {"assumed": assumed, **{f"key_{n}": value for n, value in enumerate(key)}}
 
     def tell(self, was_right: bool) -> None:
@@ -235,9 +238,6 @@ class Assumed:
         self._spared = 0
         self._to_spare = 0 if was_right else min(2 * self._to_spare + 1, MOST_SPARED)
 
-
-_LOST = {"\ufffe", "\uffff"}
-"""Characters that SQLite may read as others, in a database in UTF-16."""
 
 _CONVERTERS = {"DATE", "TIMESTAMP"}
 """Python's own, of what is read from SQLite; those that SQLAlchemy's own types live with."""

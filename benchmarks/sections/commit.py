@@ -159,13 +159,16 @@ def _values(number: int) -> dict[str, Any]:
 
 def _commits(database: SQLAlchemy, model: Any, number: int) -> float:
     """Seconds per commit of one new record, of those after the first few."""
-    start = 0.0
-    for n in range(number + WARMING_UP):
-        if n == WARMING_UP:
-            start = time.perf_counter()
+    _commit_each(database, model, WARMING_UP)
+    start = time.perf_counter()
+    _commit_each(database, model, number)
+    return (time.perf_counter() - start) / number
+
+
+def _commit_each(database: SQLAlchemy, model: Any, number: int) -> None:
+    for n in range(number):
         database.session.add(model(**_values(n)))
         database.session.commit()
-    return (time.perf_counter() - start) / number
 
 
 def _add_all(database: SQLAlchemy, model: Any, number: int) -> float:
