@@ -81,13 +81,17 @@ def test_a_retry_due_in_some_seconds_goes_out_then_and_not_at_the_next_sweep(
     kind: str, sqlite_url: str, redis_url: str, inbox: Inbox
 ) -> None:
     inbox.answer = lambda request: 500 if len(inbox.requests) <= 1 else 200
-    config = {"RESTHOOKS_RETRY_SCHEDULE": [0, 5], "RESTHOOKS_RETRY_JITTER": 0}
+    config = {
+        "RESTHOOKS_RETRY_SCHEDULE": [0, 5],
+        "RESTHOOKS_RETRY_JITTER": 0,
+        "RESTHOOKS_SWEEP_INTERVAL": 86400,
+    }
     with Host(sqlite_url, redis_url, **config) as host:
         worker = host.worker() if kind == "flask" else host.rq_worker()
         host.subscribe(inbox.url())
         host.create()
         first, second = inbox.wait_for(2, timeout=30)
-        assert 4.9 <= second.time - first.time <= 20  # a sweep comes each minute
+        assert 4.9 <= second.time - first.time <= 20  # no sweep comes so soon
         assert first.headers["webhook-id"] == second.headers["webhook-id"]
         assert host.end(worker) == 0
 
@@ -106,8 +110,8 @@ def test_without_redis_commits_succeed_quickly_and_the_sweep_alone_sends_everyth
             start = time.monotonic()
             host.create()
             durations.append(time.monotonic() - start)
-        assert durations[0] < 5.0
-        assert sum(durations[1:]) < 10.0
+        assert durations[0] < 1.0
+        assert sum(durations[1:]) < 2.0
         # Nobody in this process makes the lost wake-up good: that is left to the worker's sweep.
         host.app.extensions["resthooks"].wakeups._failing = False
         redis_server.start()

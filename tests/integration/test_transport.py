@@ -293,7 +293,7 @@ def test_many_requests_at_once_are_all_answered(make: Make) -> None:
         start = time.monotonic()
         futures = [transport.submit(Request(receiver.url(), {}, b"x")) for _ in range(200)]
         assert [future.result(10).status for future in futures] == [200] * 200
-        assert time.monotonic() - start < 8
+        assert time.monotonic() - start < 2
 
 
 def test_a_connection_that_was_closed_while_idle_is_replaced(make: Make) -> None:
