@@ -28,6 +28,12 @@ BUSY_TIMEOUT = 8.0
 """Seconds that a transaction of ours waits for another one of SQLite's to end; less than what a
 lease leaves for settling (`settings.LEASE_MARGIN`)."""
 
+SWITCH_TIMEOUT = 2.0
+"""Seconds that the switch to SQLite's write-ahead log waits for a moment without a writer."""
+
+SWITCH_PAUSE = 0.01
+"""Seconds between two tries of it."""
+
 SET_BY = 5.0
 """Seconds by which a clock that was set differs at least from one that goes on by itself."""
 
@@ -128,13 +134,14 @@ class Database:
         """Make SQLite let readers and a writer work at the same time (write-ahead log)."""
         if not self.sqlite:
             return
+        until = time.monotonic() + SWITCH_TIMEOUT
         with self.connect() as connection:
-            _be_patient(connection)
-            try:
-                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-            except sa.exc.OperationalError as error:
-                # Needs a moment without any other connection at work. Slower without, not wrong.
-                log.info("SQLite could not switch to write-ahead logging now (%s)", error.orig)
+            _be_patient(connection, SWITCH_TIMEOUT)
+            while (refused := _refusal_to_switch(connection)) and time.monotonic() < until:
+                # Whatever its patience, SQLite does not wait for a writer before it switches.
+                time.sleep(SWITCH_PAUSE)
+        if refused:  # slower without, not wrong
+            log.info("SQLite could not switch to write-ahead logging now (%s)", refused)
 
     @contextlib.contextmanager
     def connect(self) -> Iterator[sa.Connection]:
@@ -195,6 +202,14 @@ def _become_the_writer(connection: sa.Connection, patience: float) -> None:
             raw.execute("BEGIN IMMEDIATE")
         except connection.dialect.loaded_dbapi.OperationalError as error:
             raise sa.exc.OperationalError("BEGIN IMMEDIATE", None, error) from error
+
+
+def _refusal_to_switch(connection: sa.Connection) -> BaseException | None:
+    try:
+        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+    except sa.exc.OperationalError as error:
+        return error.orig
+    return None
 
 
 def _be_patient(connection: sa.Connection, seconds: float = BUSY_TIMEOUT) -> None:

@@ -67,7 +67,8 @@ def suspend(bench: Bench, chance: random.Random) -> None:
         bench.sleep(chance, 0.0, 0.3)
         sleeper.signal(signal.SIGSTOP)
         time.sleep(0.02)  # until it has stopped
-        if bench.claimed() and _nobody_writes(bench):
+        # In this order: who holds SQLite's lock may keep others from reading, too.
+        if _nobody_works_on_the_database(bench) and bench.claimed():
             break
         sleeper.signal(signal.SIGCONT)
     bench.expose(unsent=True)
@@ -81,7 +82,7 @@ def _resume(sleeper: Worker) -> None:
     sleeper.signal(signal.SIGTERM)
 
 
-def _nobody_writes(bench: Bench) -> bool:
+def _nobody_works_on_the_database(bench: Bench) -> bool:
     if bench.database == "postgresql":
         question = sa.text(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
@@ -91,7 +92,7 @@ def _nobody_writes(bench: Bench) -> bool:
             return not connection.scalar(question)
     writer = sqlite3.connect(str(bench.data / "faults.db"), timeout=0.3)
     try:
-        writer.execute("BEGIN IMMEDIATE")
+        writer.execute("BEGIN EXCLUSIVE")  # without a write-ahead log, readers count as well
         writer.rollback()
     except sqlite3.OperationalError:
         return False

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import threading
-import time
 from typing import Any
 
 import pytest
@@ -100,67 +98,6 @@ def test_rows_come_back_as_they_were_inserted(world: World) -> None:
     assert (
         sorted((dict(row._mapping) for row in world.attempts()), key=lambda r: r["number"]) == rows
     )
-
-
-def test_threads_of_one_process_do_not_sleep_for_sqlites_lock(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They wait for each other: SQLite, which would sleep, is not even asked."""
-    monkeypatch.setattr("flask_resthooks.database._be_patient", no_patience)
-    database = Database(world.engine)
-    inside, release = threading.Event(), threading.Event()
-    order: list[str] = []
-
-    def first() -> None:
-        with database.transaction() as connection:
-            connection.execute(world.tables.host.delete())
-            inside.set()
-            release.wait(5)
-            order.append("first")
-
-    def second() -> None:
-        with database.transaction():
-            order.append("second")
-
-    threads = [threading.Thread(target=first), threading.Thread(target=second)]
-    threads[0].start()
-    assert inside.wait(5)
-    threads[1].start()
-    time.sleep(0.1)
-    release.set()
-    for thread in threads:
-        thread.join(10)
-    # On PostgreSQL they need not wait for each other at all.
-    assert order == ["first", "second"] if database.sqlite else len(order) == 2
-
-
-def no_patience(connection: sa.Connection, seconds: float = 0.0) -> None:
-    connection.connection.dbapi_connection.execute("PRAGMA busy_timeout=0")  # type: ignore[union-attr]
-
-
-def test_nobody_waits_for_sqlites_lock_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flask_resthooks.database.BUSY_TIMEOUT", 0.3)
-    database = Database(world.engine)
-    if not database.sqlite:
-        return
-    with world.engine.connect() as other:
-        other.exec_driver_sql("BEGIN IMMEDIATE")
-        took: list[float] = []
-
-        def write() -> None:
-            start = time.monotonic()
-            with pytest.raises(sa.exc.OperationalError), database.transaction():
-                pass
-            took.append(time.monotonic() - start)
-
-        threads = [threading.Thread(target=write) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(10)
-        other.rollback()
-    assert len(took) == 4
-    assert max(took) < 2 * 0.3 + 0.5
 
 
 def both(world: World, select: sa.Select[Any]) -> list[tuple[Any, ...]]:
