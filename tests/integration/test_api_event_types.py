@@ -87,7 +87,6 @@ class Shop:
         self.app.config.update(
             SQLALCHEMY_DATABASE_URI=url,
             TESTING=True,
-            # Nobody listens there: commits are to succeed all the same.
             RESTHOOKS_REDIS_URL="redis://127.0.0.1:1/0",
             **config,
         )
@@ -98,6 +97,7 @@ class Shop:
             self._models()
         self.db.init_app(self.app)
         self.hooks.init_app(self.app)
+        self.app.extensions["resthooks"].wakeups.wake = lambda: None  # nothing is sent here
         with self.app.app_context():
             self.db.create_all()
         self._shape = self._seen_from_outside()

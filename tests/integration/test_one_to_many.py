@@ -19,6 +19,9 @@ FORMATS = ("standard", "cloudevents", "bare")
 SECRET = "whsec_" + "00" * 16
 BATCH = 1000
 
+PLANNED_ONCE = 15
+"""Executions after which psycopg has prepared a statement, and PostgreSQL has settled on a plan."""
+
 
 def subscribe(world: World, owner: str, count: int) -> None:
     """Subscriptions of one owner, to many hosts, each format in its turn."""
@@ -85,6 +88,33 @@ def test_the_statements_of_a_fan_out_do_not_grow_with_the_subscriptions(world: W
     inserts = [text for text in counts["many"] if text.startswith("INSERT INTO resthooks_delivery")]
     assert len(inserts) == 1
     assert counts["many"][inserts[0]] == 1
+
+
+def test_a_fan_out_that_was_planned_for_few_serves_many(postgresql_url: str) -> None:
+    """PostgreSQL keeps the plan of a statement that is executed often; the tables grow meanwhile,
+    and what was cheapest for a handful is quadratic then."""
+    world = World(postgresql_url)
+    for number in range(PLANNED_ONCE):
+        subscribe(world, f"few {number}", 1)
+        world.happen(owner=f"few {number}")
+        assert world.outbox.fan_out(100) == (1, 1)
+    subscribe(world, "many", MANY)
+    world.happen(owner="many")
+    read = sa.text("SELECT pg_stat_get_xact_tuples_returned('resthooks_subscription'::regclass)")
+    counts: list[int] = []
+
+    def count(connection: sa.Connection, cursor: Any, statement: str, *others: Any) -> None:
+        if statement.startswith("INSERT INTO resthooks_delivery"):
+            counts.append(connection.scalar(read) or 0)
+
+    sa.event.listen(world.engine, "after_cursor_execute", count)
+    try:
+        assert world.outbox.fan_out(100) == (1, MANY)
+    finally:
+        sa.event.remove(world.engine, "after_cursor_execute", count)
+        world.engine.dispose()
+    assert len(counts) == 1
+    assert counts[0] <= 2 * MANY
 
 
 def test_what_is_told_is_stored_once(world: World) -> None:

@@ -17,17 +17,20 @@ from flask_resthooks.outbox import Claim
 from flask_resthooks.outbox.log import place
 from flask_resthooks.outbox.recovery import begin_recovery
 
-SIZE = large_tables.Size(history=40_000, retries=15_000, subscriptions=100_000, lively=40)
+SIZE = large_tables.Size(history=40_000, retries=15_000, subscriptions=30_000, lively=40)
 OTHERS = 5_000
 """Hosts, recoveries and answers."""
+
+SMALL = large_tables.Size(history=400, retries=150, subscriptions=400, lively=40)
+SMALL_OTHERS = 5
 
 Doing = Callable[[str], AbstractContextManager[None]]
 
 
-def fill(world: World) -> None:
+def fill(world: World, size: large_tables.Size = SIZE, others: int = OTHERS) -> None:
     """Make the tables large."""
     world.now = models.utcnow()
-    large_tables.fill(world.engine, SIZE, lambda line: None)
+    large_tables.fill(world.engine, size, lambda line: None)
     tables, now = world.tables, world.now
     long_ago = now - dt.timedelta(days=20)
     with world.engine.begin() as connection:
@@ -35,7 +38,7 @@ def fill(world: World) -> None:
             tables.host.insert(),
             [
                 {"host": f"hooks{n}.example.com:443", "turn_at": long_ago, "strikes": 1}
-                for n in range(OTHERS)
+                for n in range(others)
             ],
         )
         connection.execute(
@@ -52,7 +55,7 @@ def fill(world: World) -> None:
                     "created_at": long_ago,
                     "finished_at": long_ago,
                 }
-                for n in range(OTHERS)
+                for n in range(others)
             ],
         )
         connection.execute(
@@ -67,7 +70,7 @@ def fill(world: World) -> None:
                     "body": "",
                     "created_at": now - dt.timedelta(seconds=18 * n),
                 }
-                for n in range(OTHERS)
+                for n in range(others)
             ],
         )
         # Many more hosts, of no owner's.
