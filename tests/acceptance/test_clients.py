@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 import flask
+import pytest
 import sqlalchemy as sa
 import standardwebhooks
 import svix
@@ -174,6 +175,14 @@ def test_a_cloudevents_receiver_that_allows_others_gets_nothing(
         assert receiver.events == []
 
 
+@pytest.fixture
+def asked_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has just been asked is asked again after a second."""
+    pause = dt.timedelta(seconds=1)
+    monkeypatch.setattr("flask_resthooks.api.subscriptions.HANDSHAKE_PAUSE", pause)
+
+
+@pytest.mark.usefixtures("asked_soon")
 def test_a_receiver_that_confirms_at_once(postgresql_url: str, redis_url: str) -> None:
     receiver = Receiver()
     with (
@@ -221,6 +230,7 @@ def test_a_receiver_that_confirms_later(sqlite_url: str, redis_url: str, inbox: 
         assert len({hook.headers["webhook-id"] for hook in hooks}) == 4
 
 
+@pytest.mark.usefixtures("asked_soon")
 def test_a_confirmation_is_limited_in_tries(sqlite_url: str, redis_url: str, inbox: Inbox) -> None:
     with Host(sqlite_url, redis_url, RESTHOOKS_INTENT="x-hook-secret") as host:
         made = host.subscribe(inbox.url())

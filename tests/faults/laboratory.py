@@ -28,6 +28,10 @@ QUIET_LIMIT = 60.0
 SHOWN = 10
 """Failures of each kind that are shown."""
 
+LATE_AFTER = 20.0, 5.0
+"""Seconds after which what has not come because of a wrong clock comes an hour later; in a short
+form."""
+
 TRACED_ROUNDS = 5
 """From so many rounds on, a fault must have left its trace in the logs."""
 
@@ -135,7 +139,7 @@ def _come_to_rest(fault: Fault, bench: Bench) -> None:
     """Until all has been sent; by a worker that nothing happens to."""
     if not fault.workers:
         bench.start_worker()
-    quiet = bench.wait_until_quiet(QUIET_LIMIT / 3 if fault.clock else QUIET_LIMIT)
+    quiet = bench.wait_until_quiet(LATE_AFTER[bench.short] if fault.clock else QUIET_LIMIT)
     if not quiet and fault.clock:
         # What a wrong clock had fall due later: everybody's clock is set to an hour later.
         bench.remarks.append(f"{bench.waiting()} as late as the clock was wrong")
