@@ -28,20 +28,22 @@ BUSY_TIMEOUT = 8.0
 """Seconds that a transaction of ours waits for another one of SQLite's to end; less than what a
 lease leaves for settling (`settings.LEASE_MARGIN`)."""
 
-SWITCH_TIMEOUT = 2.0
+SWITCH_TIMEOUT = 1.0
 """Seconds that the switch to SQLite's write-ahead log waits for a moment without a writer."""
 
 SWITCH_PAUSE = 0.01
 """Seconds between two tries of it."""
 
 BY_INDEX = sa.text(
-    "SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)"
+    "SELECT set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true),"
+    " set_config('jit', 'off', true)"
 )
-"""Makes PostgreSQL go by indexes until the end of a transaction, and compile no plan.
+"""Makes PostgreSQL go by indexes, and in their order, until the end of a transaction, and compile
+no plan.
 
-What it takes for cheapest rests on how large the tables are, or on what they were like when it last
-looked, and for a prepared statement it stays with that: a plan that reads all of a table of ten
-rows is quadratic in 10,000. Ours have an index for whatever they look for."""
+What it takes for cheapest rests on what the tables were like when it last looked, and a prepared
+statement stays with that. Of a table of ten rows it is to read all; done so for each of 10,000
+rows, that is quadratic."""
 
 SET_BY = 5.0
 """Seconds by which a clock that was set differs at least from one that goes on by itself."""
@@ -143,12 +145,8 @@ class Database:
         """Make SQLite let readers and a writer work at the same time (write-ahead log)."""
         if not self.sqlite:
             return
-        until = time.monotonic() + SWITCH_TIMEOUT
         with self.connect() as connection:
-            _be_patient(connection, SWITCH_TIMEOUT)
-            while (refused := _refusal_to_switch(connection)) and time.monotonic() < until:
-                # Whatever its patience, SQLite does not wait for a writer before it switches.
-                time.sleep(SWITCH_PAUSE)
+            refused = _switch_to_wal(connection)
         if refused:  # slower without, not wrong
             log.info("SQLite could not switch to write-ahead logging now (%s)", refused)
 
@@ -156,7 +154,8 @@ class Database:
     def connect(self) -> Iterator[sa.Connection]:
         """For reading."""
         with _showing_nothing(), self._engine.connect() as connection:
-            self._go_by_indexes(connection)
+            if not self.sqlite:
+                connection.execute(BY_INDEX)
             yield connection
 
     @contextlib.contextmanager
@@ -170,12 +169,9 @@ class Database:
         ):
             if self.sqlite:
                 _become_the_writer(connection, patience)
-            self._go_by_indexes(connection)
+            else:
+                connection.execute(BY_INDEX)
             yield connection
-
-    def _go_by_indexes(self, connection: sa.Connection) -> None:
-        if not self.sqlite:
-            connection.execute(BY_INDEX)
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[float]:
@@ -219,12 +215,28 @@ def _become_the_writer(connection: sa.Connection, patience: float) -> None:
             raise sa.exc.OperationalError("BEGIN IMMEDIATE", None, error) from error
 
 
-def _refusal_to_switch(connection: sa.Connection) -> BaseException | None:
+def _switch_to_wal(connection: sa.Connection) -> Exception | None:
+    """Whatever its patience, SQLite itself does not wait for a writer there.
+
+    :returns: why it was refused.
+    """
+    raw: Any = connection.connection.dbapi_connection
+    (patience,) = raw.execute("PRAGMA busy_timeout").fetchone()  # as the app has set it
+    if raw.in_transaction:  # the app has its engines begin by themselves
+        raw.rollback()
+    until = time.monotonic() + SWITCH_TIMEOUT
     try:
-        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-    except sa.exc.OperationalError as error:
-        return error.orig
-    return None
+        while True:
+            _be_patient(connection, max(until - time.monotonic(), 0.0))
+            try:
+                raw.execute("PRAGMA journal_mode=WAL").fetchone()
+                return None
+            except connection.dialect.loaded_dbapi.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() >= until:
+                    return error
+            time.sleep(SWITCH_PAUSE)
+    finally:
+        raw.execute(f"PRAGMA busy_timeout={patience}")
 
 
 def _be_patient(connection: sa.Connection, seconds: float = BUSY_TIMEOUT) -> None:

@@ -214,26 +214,30 @@ class FanOut:
     ) -> tuple[sa.FromClause, sa.ColumnElement[bool], sa.ColumnElement[str]]:
         """Those who want an event and may get it: what to join, on which condition; and their ids.
 
-        Looked up for each event and pattern, whatever PostgreSQL's statistics say (OFFSET keeps it
-        from asking them): a look through all subscriptions may seem cheaper, but their number
-        grows.
+        On PostgreSQL the wishes are looked up for each event and pattern, and the subscription for
+        each wish, whatever the statistics say: OFFSET keeps them apart. What reads all wishes, or
+        all subscriptions, may seem cheaper, but their number grows.
         """
         event, wish = self._tables.event, self._tables.subscription_event
         subscription = self._tables.subscription
-        conditions = [
-            wish.c.owner == event.c.owner,
-            wish.c.pattern == matching.c.pattern,
+        wanted = wish.c.owner == event.c.owner, wish.c.pattern == matching.c.pattern
+        may_get_it = [
             subscription.c.status == "active",
             sa.or_(subscription.c.expires_at.is_(None), subscription.c.expires_at > now),
         ]
         if missed_by is not None:
-            conditions.append(subscription.c.id == missed_by)
-        wishes = wish.join(subscription, subscription.c.id == wish.c.subscription_id)
+            may_get_it.append(subscription.c.id == missed_by)
         if self._database.sqlite:
-            return wishes, sa.and_(*conditions), subscription.c.id
-        each = sa.select(subscription.c.id).select_from(wishes).where(*conditions)
-        takers = each.offset(0).lateral("taker")
-        return takers, sa.true(), takers.c.id
+            wishes = wish.join(subscription, subscription.c.id == wish.c.subscription_id)
+            return wishes, sa.and_(*wanted, *may_get_it), subscription.c.id
+        wisher = sa.select(wish.c.subscription_id).where(*wanted).offset(0).lateral("wisher")
+        theirs = (
+            subscription.c.id == wisher.c.subscription_id,
+            # That it is so is known; said, it serves for every index that PostgreSQL may take.
+            subscription.c.owner == event.c.owner,
+        )
+        taker = sa.select(subscription.c.id).where(*theirs, *may_get_it).offset(0).lateral("taker")
+        return wisher.join(taker, sa.true()), sa.true(), taker.c.id
 
     def _new_delivery_id(self, now: dt.datetime) -> sa.ColumnElement[str]:
         """`ids.new`, made by the database, once per row."""

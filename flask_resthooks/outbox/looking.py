@@ -78,12 +78,8 @@ class Looking:
         ids -= {row.id for row in found.rows}
         if ids:
             those = among(delivery.c.id, sorted(ids))
-            more = self._read(
-                connection,
-                self._due(now).where(those).order_by(delivery.c.due_at),
-                first.where(those),
-            )
-            found.rows += more.rows
+            more = self._read(connection, self._due(now).where(those), first.where(those))
+            found.rows += sorted(more.rows, key=lambda due: due.due_at)
             found.damaged |= more.damaged
         return self._with_recipients(connection, found, now)
 
@@ -135,21 +131,21 @@ class Looking:
         if not lanes:
             return set()
         each = -(-look // len(lanes))
-        parts = [
-            sa.select(
-                sa.select(delivery.c.id)
-                .where(
-                    delivery.c.due_at.is_not(None),
-                    delivery.c.subscription_id == lane,
-                    delivery.c.due_at <= now,
-                )
-                .order_by(delivery.c.due_at)
-                .limit(each)
-                .subquery()
-            )
-            for lane in lanes
-        ]
+        waits = sa.select(delivery.c.id).where(delivery.c.due_at.is_not(None)).limit(each)
+        parts = [sa.select(self._due_of(lane, waits, now).subquery()) for lane in lanes]
         return set(connection.scalars(sa.union_all(*parts)))
+
+    def _due_of(self, lane: str, waits: sa.Select[Any], now: dt.datetime) -> sa.Select[Any]:
+        delivery = self._tables.delivery
+        if self._database.sqlite:
+            of_lane = delivery.c.subscription_id == lane, delivery.c.due_at <= now
+            return waits.where(*of_lane).order_by(delivery.c.due_at)
+        # From the lane's first one to its last one that is due, in the order that only one index
+        # has: the index of all that is due has those of others in between.
+        order = delivery.c.subscription_id, delivery.c.due_at
+        end = sa.tuple_(sa.literal(lane), sa.literal(now, delivery.c.due_at.type))
+        of_lane = order[0] >= lane, sa.tuple_(*order) <= end
+        return waits.where(*of_lane).order_by(*order)
 
     def _others(
         self, connection: sa.Connection, now: dt.datetime, full: Collection[str]

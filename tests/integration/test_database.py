@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -78,11 +80,12 @@ class TestTheWriteAheadLog:
     """The switch to it needs a moment without a writer, and SQLite itself does not wait for one."""
 
     @pytest.fixture
-    def engine(self, tmp_path: Path) -> sa.Engine:
+    def engine(self, tmp_path: Path) -> Iterator[sa.Engine]:
         engine = sa.create_engine(f"sqlite:///{tmp_path / 'rollback.db'}")
         with engine.begin() as connection:
             connection.exec_driver_sql("CREATE TABLE thing (id INTEGER)")
-        return engine
+        yield engine
+        engine.dispose()
 
     @staticmethod
     def mode(engine: sa.Engine) -> str:
@@ -90,10 +93,9 @@ class TestTheWriteAheadLog:
             connection.exec_driver_sql("SELECT * FROM thing").all()  # looks at the file
             return str(connection.exec_driver_sql("PRAGMA journal_mode").scalar())
 
-    @pytest.mark.parametrize("begin", ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"])
-    def test_the_switch_waits_for_a_transaction_to_end(self, engine: sa.Engine, begin: str) -> None:
+    def test_the_switch_waits_for_a_writer(self, engine: sa.Engine) -> None:
         with engine.connect() as writer:
-            writer.exec_driver_sql(begin)
+            writer.exec_driver_sql("BEGIN IMMEDIATE")
             worker = threading.Thread(target=Database(engine).prepare)
             worker.start()
             worker.join(0.3)
@@ -111,7 +113,44 @@ class TestTheWriteAheadLog:
             writer.exec_driver_sql("BEGIN IMMEDIATE")
             Database(engine).prepare()
             writer.rollback()
-        assert "could not switch to write-ahead logging" in caplog.text
+        assert "could not switch to write-ahead logging now (database is locked)" in caplog.text
         assert self.mode(engine) == "delete"
         Database(engine).prepare()
         assert self.mode(engine) == "wal"
+
+    def test_an_app_that_begins_its_transactions_itself_gets_it_too(
+        self, engine: sa.Engine
+    ) -> None:
+        """As SQLAlchemy advises, for savepoints."""
+
+        @sa.event.listens_for(engine, "connect")
+        def leave_it_to_us(connection: Any, record: Any) -> None:
+            connection.isolation_level = None
+
+        @sa.event.listens_for(engine, "begin")
+        def begin(connection: sa.Connection) -> None:
+            connection.exec_driver_sql("BEGIN")
+
+        engine.dispose()
+        Database(engine).prepare()
+        assert self.mode(engine) == "wal"
+
+    def test_another_refusal_is_not_asked_for_again(
+        self, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr("flask_resthooks.database.SWITCH_TIMEOUT", 600.0)
+        caplog.set_level("INFO")
+        file = f"sqlite:///file:{engine.url.database}?mode=ro&uri=true"
+        reading = sa.create_engine(file)
+        Database(reading).prepare()
+        reading.dispose()
+        assert "(attempt to write a readonly database)" in caplog.text
+
+    def test_the_apps_connection_is_as_patient_as_before(self, tmp_path: Path) -> None:
+        engine = sa.create_engine(
+            f"sqlite:///{tmp_path / 'test.db'}", connect_args={"timeout": 30}, pool_size=1
+        )
+        Database(engine).prepare()
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 30_000
+        engine.dispose()
