@@ -737,7 +737,7 @@ def test_a_value_that_cannot_be_sent_is_its_own_attempts_failure_and_not_shown(
 ) -> None:
     caplog.set_level("DEBUG")
     with Receiver(answering()) as receiver:
-        transport = make()
+        transport = make(timeout=10, connect_timeout=10)
         headers = {"Authorization": f"Bearer {before}{bad}{after}", "x-other": HIDDEN}
         futures = [
             transport.submit(Request(receiver.url(f"/{number}"), given, b"", method=method))
