@@ -220,13 +220,13 @@ class FanOut:
         """
         event, wish = self._tables.event, self._tables.subscription_event
         subscription = self._tables.subscription
-        wanted = wish.c.owner == event.c.owner, wish.c.pattern == matching.c.pattern
-        may_get_it = [
+        wanted = [wish.c.owner == event.c.owner, wish.c.pattern == matching.c.pattern]
+        if missed_by is not None:
+            wanted.append(wish.c.subscription_id == missed_by)
+        may_get_it = (
             subscription.c.status == "active",
             sa.or_(subscription.c.expires_at.is_(None), subscription.c.expires_at > now),
-        ]
-        if missed_by is not None:
-            may_get_it.append(subscription.c.id == missed_by)
+        )
         if self._database.sqlite:
             wishes = wish.join(subscription, subscription.c.id == wish.c.subscription_id)
             return wishes, sa.and_(*wanted, *may_get_it), subscription.c.id

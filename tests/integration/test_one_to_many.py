@@ -11,6 +11,8 @@ from world import World
 
 from flask_resthooks import composing, formats, ids
 from flask_resthooks.composing import Bodies, Composer
+from flask_resthooks.database import Database
+from flask_resthooks.outbox.fan_out import FanOut
 from flask_resthooks.settings import Settings
 from flask_resthooks.vault import Vault
 
@@ -105,6 +107,9 @@ class Read:
         self.counts: list[int] = []
 
     def __enter__(self) -> Read:
+        with self._engine.connect() as connection:
+            self._note(connection)
+        self.counts.clear()
         sa.event.listen(self._engine, "commit", self._note)
         return self
 
@@ -148,6 +153,20 @@ def test_what_was_planned_for_few_serves_many(
     _, fan_out, *claims_and_settles = read.counts
     assert fan_out < 60 * many
     assert max(claims_and_settles) < 60 * BATCH
+
+
+def test_what_one_has_missed_is_found_without_the_others(postgresql_url: str) -> None:
+    world, many, events = World(postgresql_url), MANY // 2, 50
+    subscribe(world, "1", many)
+    mine = world.subscribe("contact.*")
+    world.happen(count=events)
+    database, event = Database(world.engine), world.tables.event
+    with Read(world.engine) as read, database.transaction() as connection:
+        rows = connection.execute(sa.select(event.c.sequence, event.c.type)).all()
+        made = FanOut(database, world.tables).make(connection, rows, missed_by=mine)
+    world.engine.dispose()
+    assert made == events
+    assert read.counts[0] < 60 * events
 
 
 def test_what_is_told_is_stored_once(world: World) -> None:
