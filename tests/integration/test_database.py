@@ -93,7 +93,10 @@ class TestTheWriteAheadLog:
             connection.exec_driver_sql("SELECT * FROM thing").all()  # looks at the file
             return str(connection.exec_driver_sql("PRAGMA journal_mode").scalar())
 
-    def test_the_switch_waits_for_a_writer(self, engine: sa.Engine) -> None:
+    def test_the_switch_waits_for_a_writer(
+        self, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("flask_resthooks.database.SWITCH_TIMEOUT", 20.0)
         with engine.connect() as writer:
             writer.exec_driver_sql("BEGIN IMMEDIATE")
             worker = threading.Thread(target=Database(engine).prepare)
