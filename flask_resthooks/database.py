@@ -222,8 +222,6 @@ def _switch_to_wal(connection: sa.Connection) -> Exception | None:
     """
     raw: Any = connection.connection.dbapi_connection
     (patience,) = raw.execute("PRAGMA busy_timeout").fetchone()  # as the app has set it
-    if raw.in_transaction:  # the app has its engines begin by themselves
-        raw.rollback()
     until = time.monotonic() + SWITCH_TIMEOUT
     try:
         while True:
